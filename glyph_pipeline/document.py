@@ -1,0 +1,117 @@
+"""Document: a text with an id and metadata, and reading one from a file or a stream. Knows no rendering."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from glyph_pipeline.errors import BinaryDocumentError, EmptyDocumentError, EncodingError, InputError
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with UTF-16's
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# First bytes of formats people point a text tool at.
+_SIGNATURES = {
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP archive or an Office document",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x7fELF": "a program",
+    b"\xd0\xcf\x11\xe0": "an old Office document",
+}
+_CONTROLS = frozenset(range(0x20)) - {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to be drawn. ``id`` names it in reports and quotes; ``metadata`` is carried along, never interpreted."""
+
+    text: str
+    id: str = "document"
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str | Path, encoding: str | None = None) -> Document:
+        """The document of a text file, or of standard input for ``-``; its id is the path as given.
+
+        Without ``encoding`` a byte order mark decides, else UTF-8. Raises InputError if it can't be read,
+        EmptyDocumentError, BinaryDocumentError, or EncodingError with the offset of the first bad byte.
+        """
+        name = "standard input" if str(path) == "-" else str(path)
+        try:
+            data = _standard_input().read() if str(path) == "-" else Path(path).read_bytes()
+        except FileNotFoundError:
+            raise InputError(f"There is no file {name!r}.", hint="Check the path; '-' reads standard input.") from None
+        except IsADirectoryError:
+            raise InputError(f"{name!r} is a folder.", hint="Name the files in it.") from None
+        except (OSError, ValueError) as e:
+            raise InputError(f"{name!r} can't be read: {getattr(e, 'strerror', None) or e}.") from e
+        return cls(text=decode(data, name, encoding), id="stdin" if str(path) == "-" else str(path))
+
+
+Documents: TypeAlias = "str | Document | Iterable[Document]"
+
+
+def as_documents(source: Documents) -> list[Document]:
+    """One or more documents from what the public functions take. Raises EmptyDocumentError if there is none, or one is blank."""
+    if isinstance(source, str):
+        documents = [Document(source)]
+    else:
+        documents = [source] if isinstance(source, Document) else list(source)
+    if not documents:
+        raise EmptyDocumentError("There is no document.", hint="Give at least one text.")
+    for document in documents:
+        require_text(document)
+    return documents
+
+
+def require_text(document: Document) -> None:
+    """Raise EmptyDocumentError if nothing of the document would leave ink on a page."""
+    # U+00AD and U+200B are not drawn (rendering/canonical.py); white space leaves no ink.
+    if not document.text.strip() or not document.text.translate({0xAD: None, 0x200B: None}).strip():
+        raise EmptyDocumentError(
+            f"The document {document.id!r} is empty: there is nothing to draw.", hint="Give a text that is not only white space."
+        )
+
+
+def decode(data: bytes, name: str, encoding: str | None = None) -> str:
+    """Bytes of a text file as str, see :meth:`Document.read`; ``name`` is for the messages. Line ends stay as they are."""
+    if not data.strip():
+        raise EmptyDocumentError(f"{name!r} is empty: there is nothing to draw.", hint="Give a file with text in it.")
+    for signature, kind in _SIGNATURES.items():
+        if data.startswith(signature):
+            raise BinaryDocumentError(f"{name!r} is {kind}, not a text file.", hint="Convert it to plain text first.")
+    chosen = encoding or next((codec for bom, codec in _BOMS if data.startswith(bom)), "utf-8")
+    if chosen in {"utf-8", "utf-8-sig"}:
+        offset = next((index for index, byte in enumerate(data[:65536]) if byte in _CONTROLS), None)
+        if offset is not None:
+            raise BinaryDocumentError(
+                f"{name!r} is not a text file: byte {offset} is the control character 0x{data[offset]:02X}.",
+                hint="Convert it to plain text, or name its encoding with --encoding (e.g. utf-16).",
+            )
+    try:
+        return data.decode(chosen)
+    except LookupError:
+        raise EncodingError(
+            f"There is no encoding {chosen!r}.", hint="Examples: utf-8, latin-1, cp1252, utf-16, gb18030, shift_jis."
+        ) from None
+    except UnicodeDecodeError as e:
+        line = data.count(b"\n", 0, e.start) + 1
+        raise EncodingError(
+            f"{name!r} is not valid {chosen}: byte 0x{data[e.start]:02X} at offset {e.start} (line {line}): {e.reason}.",
+            hint="Name its encoding with --encoding (e.g. latin-1), or mend the file.",
+        ) from None
+
+
+def _standard_input() -> BinaryIO:
+    return sys.stdin.buffer

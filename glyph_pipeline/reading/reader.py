@@ -1,0 +1,90 @@
+"""The protocol every reader follows, and the events it emits. Knows no HTTP, no model, no rendering."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from glyph_pipeline.page import Page
+
+FinishReason: TypeAlias = Literal["stop", "length", "quote"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the server counted them; None where the reader is no language model or the server did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A passage that was quoted: its page (1-based, counted over all pages given to the reader), its document, its text as read."""
+
+    page: int
+    document: str | None
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageRead:
+    """A reader that reads page by page has finished one: ``page`` of ``total``."""
+
+    page: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDelta:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """What a reader made of pages and question; always the last event.
+
+    ``finish_reason``: ``stop`` the model ended by itself; ``length`` it was cut off at max_tokens or the end of its
+    context, so answer (or even reasoning) is incomplete; ``quote`` passages were quoted, nothing was generated.
+    ``text`` is empty only if there was no answer, e.g. when the cut fell into the reasoning.
+    """
+
+    text: str
+    reasoning: str
+    finish_reason: FinishReason
+    usage: Usage
+    quotes: tuple[Quote, ...] = ()
+
+
+ReadEvent: TypeAlias = PageRead | ReasoningDelta | AnswerDelta | ReadResult
+
+
+class Reader(Protocol):
+    """Something that answers a question from page images."""
+
+    @property
+    def name(self) -> str:
+        """What reads, in a few words, e.g. ``zai-org/Glyph`` or ``OCR quotes (RapidOCR)``."""
+        ...
+
+    def read(self, pages: Sequence[Page], question: str) -> AsyncIterator[ReadEvent]:
+        """Events in the order they happen; the last is a :class:`ReadResult`.
+
+        Raises ContextLengthError, ReadError, ServerError, MissingExtraError.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and engines. The reader must not be used afterwards."""
+        ...

@@ -1,0 +1,68 @@
+"""Renderer: a document in, a lazy stream of Page objects out. Ties the room together; knows no tokens and no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from glyph_pipeline.document import Document, require_text
+from glyph_pipeline.page import Page
+from glyph_pipeline.rendering.canonical import Losses
+from glyph_pipeline.rendering.config import RenderConfig
+from glyph_pipeline.rendering.fonts import Font, find_font
+from glyph_pipeline.rendering.layout import PageLayout, lay_out, line_texts
+from glyph_pipeline.rendering.png import encode_png
+from glyph_pipeline.rendering.raster import Rasteriser
+from glyph_pipeline.report import FontUse
+
+# Pages drawn together: enough places of each bitmap for one blit to pay, 8 MB of canvas at the default size.
+PAGES_PER_BATCH = 16
+_BATCH_PIXELS = 16_000_000
+
+
+class Renderer:
+    """Draws documents with one configuration; keeps the fonts, the glyph bitmaps and the account of losses.
+
+    Raises FontError if the configured font can't be used.
+    """
+
+    def __init__(self, config: RenderConfig | None = None) -> None:
+        self.config = config or RenderConfig.preset("en")
+        self.font: Font = find_font(self.config.font)
+        self.losses = Losses()
+        self._raster = Rasteriser(self.config, self.font)
+
+    @property
+    def fonts(self) -> tuple[FontUse, ...]:
+        """The font files that draw."""
+        return (self.font.use,)
+
+    def render(self, document: str | Document) -> Iterator[Page]:
+        """The document's pages, drawn a batch at a time as they are asked for. Raises EmptyDocumentError at once."""
+        if isinstance(document, str):
+            document = Document(document, id="")
+        require_text(document)
+        return self._pages(document)
+
+    def _pages(self, document: Document) -> Iterator[Page]:
+        layouts = lay_out(document.text, self.config, self.font, self.losses)
+        size = max(1, min(PAGES_PER_BATCH, _BATCH_PIXELS // (self._raster.width * self._raster.height)))
+        # The first page alone: whoever waits for it should not wait for fifteen more.
+        batch, following = list(islice(layouts, 1)), list(islice(layouts, size))
+        while batch:
+            yield from self._draw(batch, last=not following, document=document.id or None)
+            batch, following = following, list(islice(layouts, size))
+
+    def _draw(self, batch: list[PageLayout], last: bool, document: str | None) -> Iterator[Page]:
+        for layout, pixels in zip(batch, self._raster.draw(batch), strict=True):
+            cropped = self._raster.crop(pixels, last=last and layout is batch[-1])
+            height, width = cropped.shape[:2]
+            yield Page(layout.number, width, height, encode_png(cropped), layout.start, layout.end, line_texts(layout), document)
+
+
+def render(text: str | Document, config: RenderConfig | None = None) -> Iterator[Page]:
+    """Draw a text: a lazy iterator of :class:`~glyph_pipeline.page.Page`.
+
+    ``config`` is the preset ``en`` unless given. Raises EmptyDocumentError and FontError at once, before the first page.
+    """
+    return Renderer(config).render(text)
