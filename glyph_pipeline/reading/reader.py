@@ -78,9 +78,10 @@ class Reader(Protocol):
         """What reads, in a few words, e.g. ``zai-org/Glyph`` or ``OCR quotes (RapidOCR)``."""
         ...
 
-    def read(self, pages: Sequence[Page], question: str) -> AsyncIterator[ReadEvent]:
+    def read(self, pages: Sequence[Page], question: str, *, max_tokens: int | None = None) -> AsyncIterator[ReadEvent]:
         """Events in the order they happen; the last is a :class:`ReadResult`.
 
+        ``max_tokens`` bounds reasoning and answer together; a reader that generates nothing has no use for it.
         Raises ContextLengthError, ReadError, ServerError, MissingExtraError.
         """
         ...

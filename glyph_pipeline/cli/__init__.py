@@ -1,0 +1,1 @@
+"""The command glyph-compress: thin modules, one a subcommand."""

@@ -1,0 +1,81 @@
+"""Choice: who reads, given the command line and this machine. Starts the server that is needed; draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from glyph_pipeline.errors import MissingExtraError, UsageError
+from glyph_pipeline.reading.ocr import NOTICE, OCRReader
+from glyph_pipeline.serving import DEFAULT_MODEL, GlyphServer, detect_accelerator, find_vllm
+
+ReaderName: TypeAlias = Literal["auto", "vllm", "ocr"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderChoice:
+    """What the command line says about who reads. ``launch`` are further options of GlyphServer.launch."""
+
+    reader: ReaderName = "auto"
+    base_url: str | None = None
+    model: str | None = None
+    profile: str | None = None
+    api_key: str | None = None
+    launch: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def asks_for_server(self) -> bool:
+        """Whether the user named something that only a server of their own can have."""
+        return self.reader == "vllm" or self.model is not None or self.profile is not None or bool(self.launch)
+
+
+@contextmanager
+def chosen_reader(
+    choice: ReaderChoice, *, notice: Callable[[str], None], on_wait: Callable[[float, str], object], start_timeout: float
+) -> Iterator[dict[str, Any]]:
+    """Arguments for GlyphPipeline that read as ``choice`` says; a server started for it is stopped at the end.
+
+    The order: what was named (--base-url, --reader ocr); a server that ``glyph-compress serve`` started; a server of our
+    own, if one was asked for or vLLM and a GPU are here; else OCR, with a notice. A model of this size is never started
+    on a CPU unless it was asked for.
+    """
+    if choice.base_url is not None:
+        if choice.reader == "ocr" or choice.profile is not None or choice.launch:
+            raise UsageError("--base-url names a server that runs; --reader ocr, --profile and server options contradict it.")
+        yield {"base_url": choice.base_url, "model": choice.model, "api_key": choice.api_key}
+        return
+    if choice.reader == "ocr":
+        if choice.model is not None or choice.profile is not None or choice.launch:
+            raise UsageError("--reader ocr starts no server; --model, --profile and server options contradict it.")
+        yield {"reader": OCRReader()}
+        return
+    running = None if choice.profile is not None or choice.launch else GlyphServer.find(_served_name(choice.model), api_key=choice.api_key)
+    if running is not None:
+        notice(f"Reading with {running.model} at {running.base_url}, which glyph-compress serve started.")
+        yield {"base_url": running.base_url, "model": running.model, "api_key": choice.api_key}
+        return
+    if not choice.asks_for_server:
+        accelerator = detect_accelerator()
+        try:
+            find_vllm()
+            can_launch = accelerator.kind != "cpu"
+            mend = None
+        except MissingExtraError as e:
+            can_launch = False
+            mend = e.hint if accelerator.kind != "cpu" else None
+        if not can_launch:
+            notice(NOTICE if mend is None else f"{NOTICE} This machine has a GPU ({accelerator.detail}): {mend}")
+            yield {"reader": OCRReader()}
+            return
+    with GlyphServer.launch(
+        choice.model or DEFAULT_MODEL, choice.profile or "auto", timeout=start_timeout, on_wait=on_wait, **choice.launch
+    ) as server:
+        yield {"base_url": server.base_url, "model": server.model, "api_key": choice.api_key}
+
+
+def _served_name(model: str | None) -> str | None:
+    """What a server that was started for ``model`` calls it: a folder by its absolute path."""
+    return str(Path(model).expanduser().absolute()) if model is not None and Path(model).expanduser().is_dir() else model

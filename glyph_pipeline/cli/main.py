@@ -1,0 +1,92 @@
+"""Entry point of glyph-compress: the command group, and errors turned into one message and an exit code. Draws and reads nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+from click_default_group import DefaultGroup
+
+from glyph_pipeline import __version__
+from glyph_pipeline.cli.ask import ask
+from glyph_pipeline.cli.doctor import doctor
+from glyph_pipeline.cli.render import render
+from glyph_pipeline.cli.serve import serve
+from glyph_pipeline.errors import EXIT_INTERRUPTED, GlyphError
+
+_EPILOG = """\b
+Exit codes:
+  0   done
+  1   unexpected error (a bug: please report it)
+  2   wrong usage of the command line
+  3   configuration: unknown key, impossible value, page too small
+  4   document: missing, empty, binary, not valid in its encoding
+  5   font missing or unusable
+  6   an optional package is missing (the message names the extra)
+  7   no usable model server: not reachable, failed to start, wrong model
+  8   the request is longer than the model's context
+  9   the server refused the request or broke it off
+  10  the answer was cut off (what there is was printed)
+  11  a result could not be written
+  130 interrupted (Ctrl-C)
+"""
+
+
+@click.group(
+    cls=DefaultGroup, default="ask", default_if_no_args=False, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="glyph-compress")
+def cli() -> None:
+    """Long text as dense page images, read by a vision-language model for a third of the tokens.
+
+    \b
+    glyph-compress DOC... -q "QUESTION"   ask about documents ('-' is standard input)
+    glyph-compress DOC...                 draw and report only
+
+    "glyph-compress ask --help" lists the options of this default command; a document that is named like a subcommand is
+    written ./render.
+    """
+
+
+for _command in (ask, render, serve, doctor):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command; never ends in a traceback unless GLYPH_DEBUG is set."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; its exit code. Messages go to standard error."""
+    try:
+        result = cli.main(arguments or ["--help"], prog_name="glyph-compress", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as e:
+        e.show(sys.stderr)
+        return e.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("Interrupted.")
+        return EXIT_INTERRUPTED
+    except GlyphError as e:
+        _say(f"Error: {e}")
+        return e.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has enough (| head). Nothing more may be written, not even by Python's own flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as e:
+        if os.environ.get("GLYPH_DEBUG"):
+            raise
+        _say(f"Error: {type(e).__name__}: {e}\nThis is a bug in glyph-pipeline. GLYPH_DEBUG=1 shows where it happened.")
+        return GlyphError.exit_code
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+if __name__ == "__main__":
+    main()

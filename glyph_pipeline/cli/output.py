@@ -1,0 +1,133 @@
+"""Output: pages and their index into a folder, and the account of a run for people. Draws nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from glyph_pipeline.errors import OutputError
+from glyph_pipeline.page import Page
+from glyph_pipeline.rendering.config import RenderConfig
+from glyph_pipeline.report import CompressionReport
+
+
+class PageFolder:
+    """Writes pages as PNG files and ``pages.json``, the index that names each page's document, source offsets and file.
+
+    Files of one document are ``page_0001.png`` and so on; of several, each document has a folder. Raises OutputError.
+    """
+
+    def __init__(self, folder: str | Path, several: bool) -> None:
+        self.folder = Path(folder)
+        self._several = several
+        self._folders: dict[str, str] = {}
+        self._entries: list[dict[str, Any]] = []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise self._failed(self.folder, e) from e
+
+    def add(self, page: Page) -> None:
+        """Write one page."""
+        file = f"page_{page.number:04d}.png"
+        if self._several:
+            file = f"{self._folder_of(page.document or 'document')}/{file}"
+        self._write(file, page.png)
+        self._entries.append(
+            {
+                "file": file,
+                "document": page.document,
+                "number": page.number,
+                "width": page.width,
+                "height": page.height,
+                "start": page.start,
+                "end": page.end,
+                "vision_tokens": page.vision_tokens,
+                "sha256": hashlib.sha256(page.png).hexdigest(),
+            }
+        )
+
+    def finish(self, report: CompressionReport, config: RenderConfig) -> None:
+        """Write the index, with report and configuration."""
+        index = {"report": report.to_dict(), "config": config.to_dict(), "pages": self._entries}
+        self._write("pages.json", (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+
+    def _folder_of(self, document: str) -> str:
+        if document not in self._folders:
+            stem = re.sub(r"[^\w.-]+", "_", Path(document).stem).strip("._") or "document"
+            taken = set(self._folders.values())
+            name = next(name for name in (stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))) if name not in taken)
+            self._folders[document] = name
+        return self._folders[document]
+
+    def _write(self, file: str, data: bytes) -> None:
+        path = self.folder / file
+        try:
+            path.parent.mkdir(exist_ok=True)
+            # Under another name first: what stands there under its own name is always whole.
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".glyph-")
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(data)
+                Path(temporary).chmod(0o666 & ~_umask())
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as e:
+            raise self._failed(path, e) from e
+
+    @staticmethod
+    def _failed(path: Path, error: OSError) -> OutputError:
+        return OutputError(
+            f"{str(path)!r} can't be written: {error.strerror or error}.", hint="Name another folder with --output, or make room."
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def report_lines(report: CompressionReport) -> list[tuple[str, str]]:
+    """(label, value) rows of a compression report."""
+    pages = f"{report.pages:,} page{'s' if report.pages != 1 else ''}"
+    rows = [
+        ("text tokens", f"{report.text_tokens:,}  {report.tokenizer}"),
+        ("vision tokens", f"{report.vision_tokens:,}  {report.family}, {pages}"),
+        ("ratio", f"{report.ratio:.2f}  text tokens for each vision token"),
+        ("images", f"{report.image_bytes / 1024:,.0f} KiB of PNG"),
+        (
+            "font",
+            ", ".join(f"{font.family}{' in place of ' + Path(font.requested).stem if font.stand_in else ''}" for font in report.fonts),
+        ),
+    ]
+    if report.missing:
+        shown = ", ".join(f"{char} ({count})" for char, count in list(report.missing.items())[:5])
+        rows.append(
+            (
+                "not in font",
+                f"{sum(report.missing.values()):,} characters drawn as escapes: {shown}{' ...' if len(report.missing) > 5 else ''}",
+            )
+        )
+    if report.removed:
+        rows.append(("removed", f"{report.removed:,} soft hyphens and zero-width spaces"))
+    return rows
+
+
+def seconds_line(seconds: Mapping[str, float]) -> tuple[str, str]:
+    """The row that tells the time of each stage."""
+    return "time", ", ".join(f"{stage} {value:.2f} s" for stage, value in seconds.items())
+
+
+def aligned(rows: Sequence[tuple[str, str]]) -> str:
+    """Rows as lines with their values in one column."""
+    width = max(len(label) for label, _ in rows)
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)

@@ -1,0 +1,181 @@
+"""OCRReader: reads pages with RapidOCR and quotes the passages that match. Knows no language model and no way a page was drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from glyph_pipeline.errors import MissingExtraError, ReadError
+from glyph_pipeline.page import Page
+from glyph_pipeline.reading import linecut, passages
+from glyph_pipeline.reading.reader import AnswerDelta, PageRead, Quote, ReadEvent, ReadResult, Usage
+
+NOTICE = (
+    "Read by OCR, which quotes passages and does not reason; for the Glyph model install glyph-pipeline[vllm] "
+    "on a machine with a GPU, or give --base-url URL."
+)
+
+STRIP_HEIGHT = 48
+"""Pixels: the height of a line picture that the recogniser was trained on."""
+
+
+class OCRReader:
+    """A :class:`~glyph_pipeline.reading.reader.Reader` without a language model: it quotes, best match first.
+
+    Needs the extra ``ocr``. Nothing is downloaded: the recogniser's model comes in RapidOCR's wheel. Pages are read one
+    after the other in a worker thread, and what was read is kept for as long as the reader lives, by the hash of the
+    page image, so further questions about the same pages cost no more recognition. One reader may serve several reads
+    at a time and several event loops.
+    """
+
+    def __init__(self, *, quotes: int = 3) -> None:
+        self._quotes = quotes
+        self._engine: Any = None
+        self._read_pages: dict[bytes, tuple[tuple[str, bool], ...]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """What reads."""
+        return "OCR quotes (RapidOCR)"
+
+    async def read(self, pages: Sequence[Page], question: str, *, max_tokens: int | None = None) -> AsyncIterator[ReadEvent]:
+        """A PageRead after each page, the answer, then the ReadResult with finish_reason ``quote``.
+
+        Each quote is a paragraph ``[page 2] “...”``, with the document's id before the page where there are several
+        documents; that page counts within its document, while ``Quote.page`` counts over all pages given. A passage
+        that runs over two pages bears the number of the first. Cancelling stops the recognition within a line.
+        Nothing is generated, so ``max_tokens`` bounds nothing.
+
+        Raises MissingExtraError; ReadError if a page is no image or the OCR engine fails.
+        """
+        pages = list(pages)
+        lines: list[passages.TextLine] = []
+        for number, page in enumerate(pages, start=1):
+            for text, set_off in await self._in_thread(page):
+                lines.append(passages.TextLine(number, page.document, text, set_off))
+            yield PageRead(number, len(pages))
+        hits = await asyncio.to_thread(_matching, lines, question, self._quotes)
+        quotes = tuple(Quote(hit.passage.page, hit.passage.document, hit.passage.text, hit.score) for hit in hits)
+        paragraphs = _paragraphs(pages, quotes)
+        for number, paragraph in enumerate(paragraphs):
+            yield AnswerDelta(f"\n\n{paragraph}" if number else paragraph)
+        yield ReadResult("\n\n".join(paragraphs), "", "quote", Usage(), quotes)
+
+    def transcribe(self, page: Page) -> tuple[str, ...]:
+        """The lines of one page as read from its image, top to bottom, none for a blank page. Blocks; see :meth:`read` for errors."""
+        return tuple(text for text, _ in self._transcribed(page, threading.Event()))
+
+    async def aclose(self) -> None:
+        """Release the engine and forget what was read."""
+        self._engine = None
+        self._read_pages.clear()
+
+    async def _in_thread(self, page: Page) -> tuple[tuple[str, bool], ...]:
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(self._transcribed, page, stop)
+        finally:
+            stop.set()
+
+    def _transcribed(self, page: Page, stop: threading.Event) -> tuple[tuple[str, bool], ...]:
+        """Text and "set off above" of each line; cut short, and not kept, once ``stop`` is set."""
+        key = hashlib.sha256(page.png).digest()
+        with self._lock:
+            if key not in self._read_pages:
+                try:
+                    image = page.to_image()
+                except OSError as error:
+                    raise ReadError(f"Page {page.number} is not an image that can be read: {error}.") from error
+                if self._engine is None:
+                    self._engine = _engine()
+                lines = _read_lines(self._engine, linecut.ink_of(image), stop)
+                if stop.is_set():
+                    return lines
+                self._read_pages[key] = lines
+            return self._read_pages[key]
+
+
+def _engine() -> Any:
+    """RapidOCR's recogniser alone, on the model that comes in its wheel; it opens no connection and writes to no stream."""
+    try:
+        importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise MissingExtraError(passages.PURPOSE, "ocr", package="onnxruntime") from error
+    try:
+        rapidocr = importlib.import_module("rapidocr")
+    except ImportError as error:
+        raise MissingExtraError(passages.PURPOSE, "ocr", package="rapidocr") from error
+    models = sorted(Path(str(rapidocr.__file__)).with_name("models").glob("*_rec_*.onnx"))
+    if not models:
+        raise ReadError("The installed rapidocr brings no recognition model.", hint="Install a newer one: pip install -U 'rapidocr>=3.10'")
+    params = {
+        "Global.log_level": "critical",
+        "Global.use_det": False,
+        "Global.use_cls": False,
+        # A strip must reach the recogniser as it is: by default it would be scaled to sides between 30 and 2000.
+        "Global.use_preprocess_img": False,
+        # Naming the file keeps RapidOCR from looking for it, and from downloading another.
+        "Rec.model_path": str(models[-1]),
+        # Lines are read side by side, one thread each: a third less processor time than several threads to a line.
+        "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+    }
+    engine = rapidocr.RapidOCR(params=params)
+    logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
+    return engine
+
+
+def _read_lines(engine: Any, ink: linecut.Ink, stop: threading.Event) -> tuple[tuple[str, bool], ...]:
+    """Text and "set off above" of each line of a page; the lines that were not begun when ``stop`` was set are missing."""
+    boxes = linecut.find_lines(ink)
+    if not boxes:
+        return ()
+    height = linecut.usual_height(boxes)
+
+    def line(box: linecut.LineBox) -> str:
+        words: list[str] = []
+        for strip in linecut.strips(ink, box, height):
+            if stop.is_set():
+                return ""
+            try:
+                result = engine(linecut.line_picture(ink, strip, height, STRIP_HEIGHT), use_det=False, use_cls=False, use_rec=True)
+            except Exception as error:
+                raise ReadError(f"The OCR engine failed: {error}") from error
+            words += [text.strip() for text in result.txts or () if text.strip()]
+        return " ".join(words)
+
+    with ThreadPoolExecutor(_cores(), thread_name_prefix="glyph-ocr") as pool:
+        texts = list(pool.map(line, boxes))
+    return tuple((text, set_off) for text, set_off in zip(texts, linecut.set_off(boxes), strict=True) if text)
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _matching(lines: Sequence[passages.TextLine], question: str, best: int) -> list[passages.Hit]:
+    return passages.rank(passages.passages(passages.sentences(lines)), question, best)
+
+
+def _paragraphs(pages: Sequence[Page], quotes: Sequence[Quote]) -> list[str]:
+    """The paragraphs of the answer: one a quote, or the one that says that there is none."""
+    if not quotes:
+        span = "the page" if len(pages) == 1 else f"the {len(pages)} pages"
+        return [f"No passage on {span} matches the question."]
+    several = len({page.document for page in pages}) > 1
+    paragraphs: list[str] = []
+    for quote in quotes:
+        place = f"page {pages[quote.page - 1].number}"
+        if several and quote.document is not None:
+            place = f"{quote.document}, {place}"
+        paragraphs.append(f"[{place}] “{quote.text}”")
+    return paragraphs

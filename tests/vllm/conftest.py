@@ -1,0 +1,63 @@
+"""The real vLLM, on CPU, with a model of the tests' own. What is missing fails here; nothing is skipped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glyph_pipeline.serving import GlyphServer, vllm_cpu_home
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKE_MODEL = ROOT / "scripts" / "make_tiny_glyph.py"
+CACHE = ROOT / ".cache" / "tiny-glyph"
+
+# Starting takes up to a minute on two idle cores, and several on busy ones.
+START_SECONDS = 600.0
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """The interpreter of an environment with vllm-cpu: $GLYPH_VLLM_PYTHON, else where scripts/install_vllm_cpu puts it."""
+    chosen = os.environ.get("GLYPH_VLLM_PYTHON")
+    python = Path(chosen) if chosen else vllm_cpu_home() / "bin" / "python"
+    if not python.is_file():
+        pytest.fail(f"There is no {python}. Run scripts/install_vllm_cpu, or set GLYPH_VLLM_PYTHON to a python that has vllm-cpu.")
+    return python
+
+
+def make_model(python: Path, *options: str) -> Path:
+    """The folder of the model that the script makes with these options; made once for each state of the script."""
+    key = hashlib.sha256(MAKE_MODEL.read_bytes() + "\0".join(options).encode()).hexdigest()[:16]
+    folder = CACHE / key
+    if not (folder / "tiny_glyph.json").is_file():
+        made = subprocess.run([str(python), str(MAKE_MODEL), str(folder), *options], capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.fail(f"{MAKE_MODEL.name} failed with exit code {made.returncode}:\n{made.stderr[-2000:]}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(vllm_python: Path) -> Path:
+    """A model that thinks and answers the same, whatever it is asked; ``tiny_glyph.json`` in it holds the words."""
+    return make_model(vllm_python)
+
+
+@pytest.fixture(scope="session")
+def endless_model(vllm_python: Path) -> Path:
+    """A model that never stops thinking: every answer is cut off."""
+    return make_model(vllm_python, "--endless")
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_model: Path, vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GlyphServer]:
+    """A vLLM that serves the tiny model, for all tests of this folder together. Nobody may stop it."""
+    log = tmp_path_factory.mktemp("server") / "vllm.log"
+    with GlyphServer.launch(
+        tiny_model, "cpu", vllm=vllm_python, timeout=START_SECONDS, log_path=log, extra_args=["--max-num-seqs", "8"]
+    ) as server:
+        yield server

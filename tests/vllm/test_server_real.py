@@ -1,0 +1,143 @@
+"""GlyphServer and the real vLLM: it starts, answers, fails with vLLM's own words, and never leaves a process behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from glyph_pipeline.errors import ServerStartError, WrongModelError
+from glyph_pipeline.serving import GlyphServer, ServerProcess, probe
+
+pytestmark = pytest.mark.vllm
+
+START_SECONDS = 600.0
+
+
+def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    def runs(process: psutil.Process) -> bool:
+        try:
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return [process for process in processes if runs(process)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tiny_server: GlyphServer) -> Any:
+    """No test adds a process to those of the shared server."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    assert running(set(psutil.Process().children(recursive=True)) - before) == []
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[ServerProcess]:
+    """The processes that launches have started, also those that failed."""
+    started: list[ServerProcess] = []
+
+    class Noted(ServerProcess):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+
+    monkeypatch.setattr("glyph_pipeline.serving.server.ServerProcess", Noted)
+    return started
+
+
+def ask(server: GlyphServer) -> dict[str, Any]:
+    body = {"model": server.model, "messages": [{"role": "user", "content": "What?"}], "max_tokens": 300, "temperature": 0}
+    response = httpx.post(f"{server.base_url}/chat/completions", json=body, timeout=300, trust_env=False)
+    assert response.status_code == 200, response.text
+    return dict(response.json()["choices"][0])
+
+
+def test_the_guides_flags_serve_and_answer(tiny_server: GlyphServer, tiny_model: Path) -> None:
+    expected = json.loads((tiny_model / "tiny_glyph.json").read_text(encoding="utf-8"))
+    assert tiny_server.model == str(tiny_model)
+    assert tiny_server.info.require().max_model_len == 131072
+    assert tiny_server.info.version
+    assert probe(tiny_server.base_url) == tiny_server.info
+    choice = ask(tiny_server)
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["reasoning"].strip() == expected["reasoning"].strip()
+
+
+def test_adopting_leaves_it_running(tiny_server: GlyphServer) -> None:
+    with GlyphServer.adopt(tiny_server.base_url) as adopted:
+        assert (adopted.model, adopted.owned, adopted.pid) == (tiny_server.model, False, None)
+    assert tiny_server.is_alive()
+    assert adopted.is_alive()
+    with pytest.raises(WrongModelError, match=r"does not serve 'zai-org/Glyph'"):
+        GlyphServer.adopt(tiny_server.base_url, "zai-org/Glyph")
+
+
+def test_options_reach_it_and_stop_leaves_nothing(
+    tiny_server: GlyphServer, tiny_model: Path, vllm_python: Path, started: list[ServerProcess]
+) -> None:
+    with GlyphServer.launch(
+        tiny_model,
+        "cpu",
+        vllm=vllm_python,
+        timeout=START_SECONDS,
+        served_model_name="glyph",
+        max_model_len=8192,
+        max_num_batched_tokens=8192,
+        extra_args=["--max-num-seqs", "2"],
+        announce=True,
+    ) as server:
+        assert server.base_url != tiny_server.base_url
+        assert server.info.models[0].max_model_len == 8192
+        assert server.model == "glyph"
+        assert ask(server)["message"]
+        found = GlyphServer.find("glyph")
+        assert found is not None
+        assert found.base_url == server.base_url
+        members = started[0].members()
+        assert len(members) >= 2  # the API server and its engine
+    assert running(members) == []
+    assert GlyphServer.find("glyph") is None
+
+
+def test_a_folder_that_is_no_model_fails_with_vllms_words(
+    tiny_model: Path, vllm_python: Path, tmp_path: Path, started: list[ServerProcess]
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "nonsense", "architectures": ["None"]}', encoding="utf-8")
+    begun = time.monotonic()
+    with pytest.raises(ServerStartError) as caught:
+        GlyphServer.launch(tmp_path / "model", "cpu", vllm=vllm_python, timeout=START_SECONDS)
+    assert time.monotonic() - begun < START_SECONDS / 2
+    assert "exit code 1" in caught.value.message
+    assert "nonsense" in caught.value.message
+    assert caught.value.log_tail
+    assert running(started[0].members()) == []
+
+
+def test_a_flag_that_vllm_does_not_know(tiny_model: Path, vllm_python: Path, started: list[ServerProcess]) -> None:
+    with pytest.raises(ServerStartError, match=r"unrecognized arguments: --no-such-flag") as caught:
+        GlyphServer.launch(tiny_model, "cpu", vllm=vllm_python, timeout=START_SECONDS, extra_args=["--no-such-flag"])
+    assert "exit code 2" in caught.value.message
+    assert running(started[0].members()) == []
+
+
+def test_ctrl_c_while_it_loads_leaves_nothing(tiny_model: Path, vllm_python: Path, started: list[ServerProcess]) -> None:
+    seen: list[psutil.Process] = []
+
+    def interrupt_once_the_engine_runs(seconds: float, line: str) -> None:
+        if "EngineCore" in line:
+            seen.extend(started[0].members())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        GlyphServer.launch(tiny_model, "cpu", vllm=vllm_python, timeout=START_SECONDS, on_wait=interrupt_once_the_engine_runs)
+    assert len(seen) >= 2
+    assert running(seen) == []
