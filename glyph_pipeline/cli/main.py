@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
@@ -9,10 +10,6 @@ import click
 from click_default_group import DefaultGroup
 
 from glyph_pipeline import __version__
-from glyph_pipeline.cli.ask import ask
-from glyph_pipeline.cli.doctor import doctor
-from glyph_pipeline.cli.render import render
-from glyph_pipeline.cli.serve import serve
 from glyph_pipeline.errors import EXIT_INTERRUPTED, GlyphError
 
 _EPILOG = """\b
@@ -33,8 +30,27 @@ Exit codes:
 """
 
 
+class LazyGroup(DefaultGroup):  # type: ignore[misc]
+    """A group whose subcommands are imported when they are used: drawing should not wait for what serving needs."""
+
+    names = ("ask", "render", "serve", "doctor")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order of use."""
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """The subcommand of that name, or the default one, which takes any other word for its first argument."""
+        if cmd_name not in self.names:
+            # DefaultGroup puts the word back in front of the default command's arguments.
+            ctx.arg0 = cmd_name  # type: ignore[attr-defined]
+            cmd_name = self.default_cmd_name
+        command: click.Command = getattr(importlib.import_module(f"glyph_pipeline.cli.{cmd_name}"), cmd_name)
+        return command
+
+
 @click.group(
-    cls=DefaultGroup, default="ask", default_if_no_args=False, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup, default="ask", default_if_no_args=False, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="glyph-compress")
 def cli() -> None:
@@ -47,10 +63,6 @@ def cli() -> None:
     "glyph-compress ask --help" lists the options of this default command; a document that is named like a subcommand is
     written ./render.
     """
-
-
-for _command in (ask, render, serve, doctor):
-    cli.add_command(_command)
 
 
 def main() -> None:

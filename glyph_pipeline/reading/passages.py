@@ -76,7 +76,7 @@ _ABBREVIATION = re.compile(
 """A full stop that ends no sentence."""
 
 _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:[.,][0-9]+)*(?:['’][^\W\d_]+)?")
-_ASKING = frozenset({"much", "many", "whose", "tell", "please", "would", "could", "might", "may", "shall", "us", "ever", "exactly", "also"})
+_ASKING = frozenset({"much", "many", "whose", "tell", "please", "would", "could", "might", "shall", "ever", "exactly", "also"})
 
 
 def sentences(lines: Iterable[TextLine]) -> list[Sentence]:

@@ -79,8 +79,10 @@ class VLLMReader:
         splitter = AnswerSplitter()
         usage = Usage()
         reason: str | None = None
+        opened = False
         try:
             stream = await self._open(pages, question, min(max_tokens or self.sampling.max_tokens, self.sampling.max_tokens))
+            opened = True
             async with stream:
                 async for chunk in stream:
                     if chunk.usage is not None:
@@ -91,13 +93,14 @@ class VLLMReader:
                             yield event
                         reason = choice.finish_reason or reason
         except openai.OpenAIError as e:
-            raise self._translated(e) from e
+            # In the middle of a stream older SDKs let the transport's own exceptions pass, newer ones wrap them.
+            broken = opened and isinstance(e, openai.APIConnectionError) and not isinstance(e, openai.APITimeoutError)
+            raise (self._broken_off(str(e)) if broken else self._translated(e)) from e
         except GlyphError:
             raise
         except Exception as e:
             if type(e).__module__.split(".")[0] not in {"httpx", "httpx2", "httpcore", "httpcore2", "anyio"}:
                 raise
-            # The SDK lets what breaks in the middle of a stream pass as the transport's own exception.
             raise self._broken_off(str(e) or type(e).__name__) from e
         if reason is None:
             raise self._broken_off("the stream ended without a finish_reason")
