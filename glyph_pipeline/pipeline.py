@@ -9,7 +9,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
+from glyph_pipeline.addresses import is_loopback
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.document import Documents, as_documents
 from glyph_pipeline.errors import ReadError, UsageError
@@ -126,6 +128,7 @@ class GlyphPipeline:
         self._sampling = sampling or Sampling()
         self._tokenizer = tokenizer
         self._connection: _Connection | None = None
+        self._opening = threading.Lock()  # questions asked side by side share one connection
 
     def ask(self, source: Documents, question: str) -> Answer:
         """Draw ``source`` (a text, a Document or several) and have ``question`` answered. Blocks; works inside a running loop too."""
@@ -242,9 +245,10 @@ class GlyphPipeline:
             await self.aclose()
 
     def _connect(self) -> _Connection:
-        if self._connection is None:
-            self._connection = self._open()
-        return self._connection
+        with self._opening:
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection
 
     def _open(self) -> _Connection:
         if self._reader is not None:
@@ -275,7 +279,8 @@ class _Connection:
         # Only vLLM has /tokenize; any other OpenAI-compatible server leaves us the offline stand-in.
         tokenizer: TextTokenizer = ServerTokenizer(root, served.id, api_key) if is_vllm else Cl100kTokenizer()
         # A server on this machine that was started from a folder: its image processor's bounds are there to read.
-        vision = VisionArithmetic.from_model(served.root) if served.root else GLM_4V
+        local = is_loopback(urlsplit(reader.base_url).hostname or "")
+        vision = VisionArithmetic.from_model(served.root) if served.root and local else GLM_4V
         return cls(reader, tokenizer, vision, served.max_model_len)
 
     def plan(self, compressed: CompressedText, question: str, max_tokens: int) -> Window:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import closing
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from glyph_pipeline.cli.choice import ReaderChoice, chosen_reader
-from glyph_pipeline.cli.output import PageFolder, aligned, report_lines, seconds_line
+from glyph_pipeline.cli.output import PageFolder, aligned, report_lines, seconds_line, to_json
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import EXIT_OK, EXIT_TRUNCATED, ReadError
 from glyph_pipeline.pipeline import Answer, Drawn, GlyphPipeline, PageDrawn
@@ -66,7 +65,7 @@ def answer_question(
         raise ReadError("The reader ended without an answer.")
     if as_json:
         data = {"question": question, **answer.to_dict(), "config": drawing.to_dict(), "documents": [document.id for document in documents]}
-        click.echo(json.dumps(data, ensure_ascii=False))
+        click.echo(to_json(data))
     if not quiet:
         click.echo(aligned(_account(answer)), err=True)
     if answer.truncated:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ from typing import Literal, TypeAlias
 import click
 
 from glyph_pipeline import __version__
+from glyph_pipeline.cli.output import to_json
 from glyph_pipeline.errors import GlyphError, MissingExtraError
 from glyph_pipeline.rendering.fonts import find_font, system_fonts
 from glyph_pipeline.resources import resource_dir
@@ -47,7 +47,7 @@ def doctor(model: str, port: int, as_json: bool) -> int:
     """Look at Python, fonts, tokenizer, vLLM, accelerator, port, model cache, OCR and running servers."""
     findings = examine(model, port)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False, indent=2))
+        click.echo(to_json([asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:

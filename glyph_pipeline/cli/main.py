@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -72,6 +73,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line; its exit code. Messages go to standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an answer the terminal's encoding lacks is no reason to fail
     try:
         result = cli.main(arguments or ["--help"], prog_name="glyph-compress", standalone_mode=False)
         sys.stdout.flush()

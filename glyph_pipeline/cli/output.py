@@ -56,7 +56,7 @@ class PageFolder:
     def finish(self, report: CompressionReport, config: RenderConfig) -> None:
         """Write the index, with report and configuration."""
         index = {"report": report.to_dict(), "config": config.to_dict(), "pages": self._entries}
-        self._write("pages.json", (json.dumps(index, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+        self._write("pages.json", (to_json(index, indent=2) + "\n").encode("utf-8"))
 
     def _folder_of(self, document: str) -> str:
         if document not in self._folders:
@@ -88,6 +88,11 @@ class PageFolder:
         return OutputError(
             f"{str(path)!r} can't be written: {error.strerror or error}.", hint="Name another folder with --output, or make room."
         )
+
+
+def to_json(data: object, indent: int | None = None) -> str:
+    """JSON with text as it is; what has no UTF-8 (a file name's stray byte, a lone surrogate) as an escape, which is JSON too."""
+    return json.dumps(data, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _umask() -> int:

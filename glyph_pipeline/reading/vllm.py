@@ -160,23 +160,23 @@ class VLLMReader:
                 hint="Is it running? Try: glyph-compress doctor",
             )
         if isinstance(error, openai.APIStatusError):
-            words = _server_words(error)
-            if error.status_code == 400 and any(phrase in words for phrase in _CONTEXT_WORDS):
-                return ContextLengthError(
-                    f"The server refused the pages as too long: {words}", hint="Draw denser, or serve with a larger --max-model-len."
-                )
-            if error.status_code == 404 and "model" in words:
-                return WrongModelError(
-                    f"The server at {self.base_url} does not serve {self.model!r}: {words}", hint="Name a served model with --model."
-                )
-            if error.status_code in (401, 403):
-                return ReadError(
-                    f"The server at {self.base_url} refused the key: {words}",
-                    status=error.status_code,
-                    hint="Give it with --api-key or GLYPH_API_KEY.",
-                )
-            return ReadError(f"The server at {self.base_url} answered HTTP {error.status_code}: {words}", status=error.status_code)
+            return self._refused(error.status_code, _server_words(error))
+        if isinstance(error, openai.APIError) and (status := _status_in(error.body)) is not None:
+            # What vLLM finds out after it has begun to stream comes as an event of the stream.
+            return self._refused(status, _server_words(error))
         return self._broken_off(str(error))
+
+    def _refused(self, status: int, words: str) -> GlyphError:
+        if status == 400 and any(phrase in words for phrase in _CONTEXT_WORDS):
+            return ContextLengthError(
+                f"The server refused the pages as too long: {words}", hint="Draw denser, or serve with a larger --max-model-len."
+            )
+        if status == 404 and "model" in words:
+            return WrongModelError(
+                f"The server at {self.base_url} does not serve {self.model!r}: {words}", hint="Name a served model with --model."
+            )
+        hint = "Give its key with --api-key or GLYPH_API_KEY." if status in (401, 403) else None
+        return ReadError(f"The server at {self.base_url} refused the request (HTTP {status}): {words}", status=status, hint=hint)
 
     def _broken_off(self, what: str) -> ReadError:
         return ReadError(
@@ -187,6 +187,12 @@ class VLLMReader:
 def _reasoning(delta: Any) -> str | None:
     """The reasoning of a delta: vLLM sends ``reasoning``; before 2026 it was ``reasoning_content``."""
     return cast("str | None", getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None))
+
+
+def _status_in(body: object) -> int | None:
+    """The HTTP status that an error event of a stream names."""
+    code = body.get("code") if isinstance(body, dict) else None
+    return code if isinstance(code, int) and 400 <= code <= 599 else None
 
 
 def _server_words(error: Any) -> str:

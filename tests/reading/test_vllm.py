@@ -116,6 +116,22 @@ def test_refusals_keep_the_servers_words(pages: list[Page], status: int, words: 
     assert type(caught.value) is kind
 
 
+def test_a_refusal_inside_the_stream_is_a_refusal(pages: list[Page]) -> None:
+    def refuse_late(handler: Handler, body: dict[str, Any]) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", "text/event-stream")
+        handler.send_header("connection", "close")
+        handler.end_headers()
+        handler.wfile.write(
+            b'data: {"error": {"message": "token_id(s) [9] out of vocabulary", "type": "BadRequestError", "code": 400}}\n\n'
+        )
+        handler.close_connection = True
+
+    with pytest.raises(ReadError, match=r"refused.*\[9\] out of vocabulary") as caught:
+        read(Fake(refuse_late), pages)
+    assert caught.value.status == 400
+
+
 def test_a_busy_server_is_asked_again(pages: list[Page]) -> None:
     def busy_once(handler: Handler, body: dict[str, Any]) -> None:
         if len(handler.fake.requests) == 1:
