@@ -261,7 +261,7 @@ class GlyphPipeline:
             return _Connection(OCRReader())
         served = server.info.require(server.model)
         reader = VLLMReader(server.base_url, served.id, api_key=self._api_key, sampling=self._sampling)
-        return _Connection.to_server(reader, served, server.info.version is not None, self._api_key)
+        return _Connection.to_server(reader, served, self._api_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +274,14 @@ class _Connection:
     max_model_len: int | None = None
 
     @classmethod
-    def to_server(cls, reader: VLLMReader, served: ServedModel, is_vllm: bool, api_key: str | None) -> _Connection:
+    def to_server(cls, reader: VLLMReader, served: ServedModel, api_key: str | None) -> _Connection:
         root = reader.base_url.rstrip("/").removesuffix("/v1")
-        # Only vLLM has /tokenize; any other OpenAI-compatible server leaves us the offline stand-in.
-        tokenizer: TextTokenizer = ServerTokenizer(root, served.id, api_key) if is_vllm else Cl100kTokenizer()
+        tokenizer: TextTokenizer = ServerTokenizer(root, served.id, api_key)
+        try:
+            tokenizer.count("a")
+        except ReadError:
+            # No vLLM, or one behind a gateway that lets /v1 through and nothing else: the offline stand-in counts.
+            tokenizer = Cl100kTokenizer()
         # A server on this machine that was started from a folder: its image processor's bounds are there to read.
         local = is_loopback(urlsplit(reader.base_url).hostname or "")
         vision = VisionArithmetic.from_model(served.root) if served.root and local else GLM_4V

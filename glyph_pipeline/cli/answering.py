@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -48,8 +49,8 @@ def answer_question(
         launch["extra_args"] = list(server["server_args"])
     choice = ReaderChoice(server["reader"], server["base_url"], server["model"], server["profile"], server["api_key"], launch)
     answer: Answer | None = None
-    with screen, chosen_reader(choice, notice=screen.notice, on_wait=screen.waiting, start_timeout=start_timeout) as where:
-        pipeline = GlyphPipeline(config=drawing, sampling=Sampling(max_tokens=max_tokens), **where)
+    with screen, chosen_reader(choice, notice=screen.notice, on_wait=screen.waiting, start_timeout=start_timeout) as chosen:
+        pipeline = GlyphPipeline(config=drawing, sampling=Sampling(max_tokens=max_tokens), **chosen.arguments)
         # Closed before the server is stopped: vLLM does not end while a client still listens.
         with closing(pipeline.stream(documents, question)) as events:
             for event in events:
@@ -63,6 +64,8 @@ def answer_question(
                     screen.show(event)
     if answer is None:
         raise ReadError("The reader ended without an answer.")
+    if chosen.start_seconds is not None:
+        answer = replace(answer, seconds={"start server": chosen.start_seconds, **answer.seconds})
     if as_json:
         data = {"question": question, **answer.to_dict(), "config": drawing.to_dict(), "documents": [document.id for document in documents]}
         click.echo(to_json(data))

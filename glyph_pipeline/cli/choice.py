@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,11 +33,19 @@ class ReaderChoice:
         return self.reader == "vllm" or self.model is not None or self.profile is not None or bool(self.launch)
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenReader:
+    """Arguments for GlyphPipeline that read as was chosen, and the seconds that a server took to start if one was started."""
+
+    arguments: dict[str, Any]
+    start_seconds: float | None = None
+
+
 @contextmanager
 def chosen_reader(
     choice: ReaderChoice, *, notice: Callable[[str], None], on_wait: Callable[[float, str], object], start_timeout: float
-) -> Iterator[dict[str, Any]]:
-    """Arguments for GlyphPipeline that read as ``choice`` says; a server started for it is stopped at the end.
+) -> Iterator[ChosenReader]:
+    """The reader that ``choice`` says; a server started for it is stopped at the end.
 
     The order: what was named (--base-url, --reader ocr); a server that ``glyph-compress serve`` started; a server of our
     own, if one was asked for or vLLM and a GPU are here; else OCR, with a notice. A model of this size is never started
@@ -45,17 +54,17 @@ def chosen_reader(
     if choice.base_url is not None:
         if choice.reader == "ocr" or choice.profile is not None or choice.launch:
             raise UsageError("--base-url names a server that runs; --reader ocr, --profile and server options contradict it.")
-        yield {"base_url": choice.base_url, "model": choice.model, "api_key": choice.api_key}
+        yield ChosenReader({"base_url": choice.base_url, "model": choice.model, "api_key": choice.api_key})
         return
     if choice.reader == "ocr":
         if choice.model is not None or choice.profile is not None or choice.launch:
             raise UsageError("--reader ocr starts no server; --model, --profile and server options contradict it.")
-        yield {"reader": OCRReader()}
+        yield ChosenReader({"reader": OCRReader()})
         return
     running = None if choice.profile is not None or choice.launch else GlyphServer.find(_served_name(choice.model), api_key=choice.api_key)
     if running is not None:
         notice(f"Reading with {running.model} at {running.base_url}, which glyph-compress serve started.")
-        yield {"base_url": running.base_url, "model": running.model, "api_key": choice.api_key}
+        yield ChosenReader({"base_url": running.base_url, "model": running.model, "api_key": choice.api_key})
         return
     if not choice.asks_for_server:
         accelerator = detect_accelerator()
@@ -68,12 +77,13 @@ def chosen_reader(
             mend = e.hint if accelerator.kind != "cpu" else None
         if not can_launch:
             notice(NOTICE if mend is None else f"{NOTICE} This machine has a GPU ({accelerator.detail}): {mend}")
-            yield {"reader": OCRReader()}
+            yield ChosenReader({"reader": OCRReader()})
             return
+    began = time.perf_counter()
     with GlyphServer.launch(
         choice.model or DEFAULT_MODEL, choice.profile or "auto", timeout=start_timeout, on_wait=on_wait, **choice.launch
     ) as server:
-        yield {"base_url": server.base_url, "model": server.model, "api_key": choice.api_key}
+        yield ChosenReader({"base_url": server.base_url, "model": server.model, "api_key": choice.api_key}, time.perf_counter() - began)
 
 
 def _served_name(model: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -91,7 +91,10 @@ def lay_out(text: str, config: RenderConfig, font: Font, losses: Losses) -> Iter
                     if count <= 1:  # ReportLab leaves no first line alone at the foot of a page
                         count = 0
                 if count:
-                    slabs.append(Slab(block, first, first + count - blank, origin + y + before, blank, begins))
+                    slab = Slab(block, first, first + count - blank, origin + y + before, blank, begins)
+                    if slab.last != last:
+                        slab = _split_foot(slab, config, font)
+                    slabs.append(slab)
                     y += before + count * leading
                     first += count - blank
                     at_top, begins = False, False
@@ -171,6 +174,25 @@ def _paragraphs(lines: VisualLines) -> Iterator[tuple[int, int]]:
     cuts = np.flatnonzero(np.diff(lines.paragraph)) + 1
     bounds = [0, *cuts.tolist(), len(lines.starts)]
     yield from pairwise(bounds)
+
+
+def _split_foot(slab: Slab, config: RenderConfig, font: Font) -> Slab:
+    """The slab as ReportLab draws it above a page split: it breaks the lines of that part once more, by themselves."""
+    lines, pen = slab.block.lines, slab.block.shaped.pen
+    foot = slab.last - 1
+    start, end = int(lines.starts[foot]), int(lines.ends[foot])
+    if start == end:
+        # The split stands before the break of an empty line: the line is gone, and its break begins the next page.
+        # Of a blank and an empty line the blank goes, which looks the same: a slab has at least one line of the text.
+        return replace(slab, blank=0) if foot == slab.first else replace(slab, last=foot)
+    if foot > slab.first and lines.ends[foot - 1] == start and lines.starts[slab.last] == end:
+        # What this page has of a split word may be short enough for a line by itself: then it is not split here.
+        spaces = np.flatnonzero(slab.block.text.codepoints[lines.starts[foot - 1] : end] == 0x20)
+        word = int(lines.starts[foot - 1] + spaces[-1]) + 1 if spaces.size else end
+        indent = config.first_line_indent if slab.begins_paragraph and foot - 1 == slab.first else 0.0
+        if word < start and (pen[end] - pen[word]) * config.font_size / font.units_per_em <= config.line_width - indent:
+            lines.ends[foot - 1], lines.starts[foot] = word - 1, word
+    return slab
 
 
 def _word_spacing(

@@ -38,7 +38,8 @@ def break_lines(block: CanonicalBlock, shaped: ShapedText, width: float, first_w
     """Break every unit of the block to ``width`` font units, the first line of each paragraph to ``first_width``.
 
     A word goes to the next line if it does not fit; a word wider than a whole line fills up the line it begins on and is
-    split between characters. An empty last unit of a paragraph has no line, any other empty unit has one.
+    split between characters. An empty last unit of a paragraph has no line, nor has a paragraph of two empty units (to
+    ReportLab it is blank); any other empty unit has one.
     """
     newlines = np.flatnonzero(block.codepoints == _NEWLINE)
     unit_starts = np.concatenate(([0], newlines + 1))
@@ -73,7 +74,10 @@ def break_lines(block: CanonicalBlock, shaped: ShapedText, width: float, first_w
     begins_unit = line_starts == unit_starts[units]
     padded_source = np.append(block.source, block.unit_source[-1])
     source = np.where(begins_unit, block.unit_source[units], padded_source[line_starts])
-    keep = ~((unit_starts == unit_ends) & block.paragraph_ends)[units]
+    empty = unit_starts == unit_ends
+    lineless = empty & block.paragraph_ends
+    lineless[:-1] |= lineless[1:] & empty[:-1] & first[:-1]
+    keep = ~lineless[units]
     return VisualLines(line_starts[keep], line_ends[keep], source[keep], hard[keep], paragraph[units][keep])
 
 

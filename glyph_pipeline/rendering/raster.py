@@ -128,9 +128,9 @@ class Rasteriser:
             inside = np.clip(column, -self._bleed // 2, self.width + self._bleed // 2).astype(np.int64)
             row = np.floor(y).astype(np.int64)
             places.append((index * height + row + self._bleed) * width + inside + self._bleed)
-        if not keys:
+        key, place = np.concatenate([np.zeros(0, np.int64), *keys]), np.concatenate([np.zeros(0, np.int64), *places])
+        if not key.size:  # empty lines only
             return
-        key, place = np.concatenate(keys), np.concatenate(places)
         order = np.argsort(key, kind="stable")
         key, place = key[order], place[order]
         bounds = [0, *(np.flatnonzero(np.diff(key)) + 1).tolist(), len(key)]
