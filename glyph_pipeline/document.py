@@ -34,10 +34,11 @@ _CONTROLS = frozenset(range(0x20)) - {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1B, 0x1C, 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text to be drawn. ``id`` names it in reports and quotes; ``metadata`` is carried along, never interpreted."""
+    """A text to be drawn. ``id`` names it in reports and quotes, empty for a text without a name; ``metadata`` is carried
+    along, never interpreted."""
 
     text: str
-    id: str = "document"
+    id: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
@@ -79,9 +80,8 @@ def require_text(document: Document) -> None:
     """Raise EmptyDocumentError if nothing of the document would leave ink on a page."""
     # U+00AD and U+200B are not drawn (rendering/canonical.py); white space leaves no ink.
     if not document.text.strip() or not document.text.translate({0xAD: None, 0x200B: None}).strip():
-        raise EmptyDocumentError(
-            f"The document {document.id!r} is empty: there is nothing to draw.", hint="Give a text that is not only white space."
-        )
+        name = f"document {document.id!r}" if document.id else "text"
+        raise EmptyDocumentError(f"The {name} is empty: there is nothing to draw.", hint="Give a text that is not only white space.")
 
 
 def decode(data: bytes, name: str, encoding: str | None = None) -> str:

@@ -40,7 +40,7 @@ class Renderer:
     def render(self, document: str | Document) -> Iterator[Page]:
         """The document's pages, drawn a batch at a time as they are asked for. Raises EmptyDocumentError at once."""
         if isinstance(document, str):
-            document = Document(document, id="")
+            document = Document(document)
         require_text(document)
         return self._pages(document)
 
