@@ -26,7 +26,7 @@ def test_the_numbers_of_a_report() -> None:
     assert compressed.pages == tuple(render(TEXT))
     assert report.pages == len(compressed.pages) == 2
     assert report.vision_tokens == sum(page.vision_tokens for page in compressed.pages)
-    assert (report.tokenizer, report.text_tokens) == ("cl100k_base (tiktoken)", 150 * 18)
+    assert (report.tokenizer, report.text_tokens) == ("cl100k_base (tiktoken)", 150 * 20)
     assert report.ratio == report.text_tokens / report.vision_tokens
     assert report.image_bytes == sum(len(page.png) for page in compressed.pages)
     assert (report.documents, report.characters, report.missing, report.removed) == (1, len(TEXT), {}, 0)

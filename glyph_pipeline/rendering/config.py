@@ -96,6 +96,8 @@ class NewlineMark(BaseModel):
         """Read the official ``newline-markup``: ``<br/>``, ``<font color="#RRGGBB">TEXT</font>``, or plain text."""
         if _BREAK.fullmatch(markup):
             return cls()
+        if "\n" in markup:
+            raise ValueError('a line feed can\'t be drawn; expected "<br/>", or a mark such as a backslash and an n (in JSON: "\\\\n")')
         coloured = _COLOURED.fullmatch(markup.strip())
         if coloured:
             return cls(text=coloured.group(2), colour=_colour(coloured.group(1)))
@@ -211,7 +213,7 @@ class RenderConfig(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """The official JSON: kebab-case keys, "W,H" page size, hex colours. ``RenderConfig(**d)`` gives an equal config."""
         data = self.model_dump(by_alias=True, mode="json")
-        data["page-size"] = ",".join(f"{side:g}" for side in self.page_size)
+        data["page-size"] = ",".join(str(side).removesuffix(".0") for side in self.page_size)
         for name in ("font-color", "page-bg-color", "para-bg-color", "para-border-color"):
             data[name] = "#{:02X}{:02X}{:02X}".format(*data[name])
         return data

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
@@ -38,7 +40,11 @@ class Font:
         self.path = path
         self.stand_in = stand_in
         self.requested = requested or str(path)
-        tables = _open(path)
+        with _opened(path) as tables:
+            self._read(tables)
+
+    def _read(self, tables: TTFont) -> None:
+        path = self.path
         cmap = tables.getBestCmap()
         if not cmap:
             raise FontError(f"The font {str(path)!r} has no Unicode character map.", hint="Choose another font with --font.")
@@ -62,7 +68,6 @@ class Font:
         self.has = gids != 0
         gids[_NEWLINE] = gids[_SPACE]
         self._gids, self._advances = gids, advances
-        tables.close()
 
     @cached_property
     def sha256(self) -> str:
@@ -146,23 +151,23 @@ def _match(paths: list[Path], plain: str) -> Path | None:
             return path
     family = []
     for path in paths:
-        try:
-            tables = _open(path)
-        except FontError:
-            continue  # a broken font somewhere on the machine is no reason to fail
-        if _plain(_family(tables) or "") == plain:
-            style = str(tables["name"].getDebugName(2) or "") if "name" in tables else ""
-            family.append((style not in {"Regular", "Book", "Roman", "Normal"}, style, path))
-        tables.close()
+        # A broken font somewhere on the machine is no reason to fail.
+        with contextlib.suppress(FontError), _opened(path) as tables:
+            if _plain(_family(tables) or "") == plain:
+                style = str(tables["name"].getDebugName(2) or "")
+                family.append((style not in {"Regular", "Book", "Roman", "Normal"}, style, path))
     return min(family)[2] if family else None
 
 
-def _open(path: Path) -> TTFont:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[TTFont]:
+    """The font's tables; whatever is wrong with the file or a table of it is a FontError."""
     from fontTools.ttLib import TTFont, TTLibError
 
     try:
-        return TTFont(path, lazy=True, fontNumber=0)
-    except (TTLibError, OSError, ValueError, AssertionError, EOFError) as e:
+        with path.open("rb") as file:
+            yield TTFont(file, lazy=True, fontNumber=0)
+    except (TTLibError, OSError, KeyError, IndexError, ValueError, AssertionError, EOFError, struct.error) as e:
         raise FontError(f"{str(path)!r} is not a usable font: {e or type(e).__name__}.", hint="Give a TrueType or OpenType file.") from e
 
 

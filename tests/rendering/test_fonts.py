@@ -1,0 +1,97 @@
+"""Fonts: found by path, file name or family; Verdana's stand-in; errors that name what there is; the bundled files."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fontTools.ttLib import TTFont
+
+from glyph_pipeline.errors import FontError
+from glyph_pipeline.rendering import fonts
+from glyph_pipeline.rendering.fonts import bundled_fonts, find_font
+from glyph_pipeline.resources import resource_dir
+
+BUNDLED = resource_dir("fonts") / "DejaVuSans.ttf"
+
+
+@pytest.mark.parametrize("name", [str(BUNDLED), "DejaVuSans.ttf", "DejaVuSans", "dejavu sans", "DejaVu Sans"])
+def test_the_bundled_font_under_its_names(name: str) -> None:
+    font = find_font(name)
+    assert font.path == BUNDLED
+    assert (font.use.family, font.use.requested, font.use.stand_in) == ("DejaVu Sans", name, False)
+
+
+def test_an_installed_font_by_file_name_and_by_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for style in ("Bold", "Regular"):
+        tables = TTFont(BUNDLED)
+        for record in tables["name"].names:
+            if record.nameID in (1, 16):
+                record.string = "Harbour Sans"
+            if record.nameID in (2, 17):
+                record.string = style
+        tables.save(tmp_path / f"Harbour-{style}.ttf")
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    monkeypatch.setattr(fonts, "system_fonts", lambda: tuple(sorted(tmp_path.glob("*.ttf"))))
+    fonts._find_font.cache_clear()
+    assert find_font("Harbour-Bold").path.name == "Harbour-Bold.ttf"
+    # Of a family the regular face, whatever the order of its files.
+    assert find_font("Harbour Sans").path.name == "Harbour-Regular.ttf"
+    fonts._find_font.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["Verdana", "verdana.ttf", "../config/Verdana.ttf"])
+def test_what_stands_in_for_verdana_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "system_fonts", lambda: ())
+    fonts._find_font.cache_clear()
+    use = find_font(name).use
+    assert (use.file, use.requested, use.stand_in) == ("DejaVuSans.ttf", name, True)
+    fonts._find_font.cache_clear()
+
+
+def test_verdana_itself_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(BUNDLED, tmp_path / "Verdana.ttf")
+    monkeypatch.setattr(fonts, "system_fonts", lambda: (tmp_path / "Verdana.ttf",))
+    fonts._find_font.cache_clear()
+    use = find_font("../config/Verdana.ttf").use
+    assert (use.file, use.stand_in) == ("Verdana.ttf", False)
+    fonts._find_font.cache_clear()
+
+
+def test_fonts_that_are_missing_or_none(tmp_path: Path) -> None:
+    with pytest.raises(FontError, match=r"no font 'DejaVuSanz'.*Did you mean 'DejaVuSans"):
+        find_font("DejaVuSanz")
+    with pytest.raises(FontError, match=r"no font 'Zzyzx'.*Bundled: DejaVuSans"):
+        find_font("Zzyzx")
+    # A path means that very file, even if a font of that name is bundled.
+    with pytest.raises(FontError, match="no font"):
+        find_font(str(tmp_path / "DejaVuSans.ttf"))
+    (tmp_path / "fake.ttf").write_bytes(b"not a font at all")
+    with pytest.raises(FontError, match="not a usable font"):
+        find_font(str(tmp_path / "fake.ttf"))
+    (tmp_path / "cut.ttf").write_bytes(BUNDLED.read_bytes()[:5000])
+    with pytest.raises(FontError):
+        find_font(str(tmp_path / "cut.ttf"))
+
+
+def test_glyphs_and_advances_are_the_files_own() -> None:
+    font = find_font("DejaVuSans")
+    tables = TTFont(BUNDLED)
+    text = "Aäß Ωж—“x”"
+    gids = font.glyph_ids(np.array([ord(char) for char in text], np.uint32))
+    names = [tables.getBestCmap()[ord(char)] for char in text]
+    assert gids.tolist() == [tables.getGlyphID(name) for name in names]
+    assert font.advances(gids).tolist() == [tables["hmtx"][name][0] for name in names]
+    assert not font.has[ord("中")]
+
+
+def test_bundled_fonts_have_checksums_and_a_licence() -> None:
+    folder = resource_dir("fonts")
+    listed = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines())
+    assert {path.name for path in bundled_fonts()} == set(listed)
+    for name, digest in listed.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert "Bitstream Vera" in (folder / "LICENSE-DejaVu.txt").read_text("utf-8")
