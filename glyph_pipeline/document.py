@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -73,6 +73,11 @@ def as_documents(source: Documents) -> list[Document]:
         raise EmptyDocumentError("There is no document.", hint="Give at least one text.")
     for document in documents:
         require_text(document)
+    if len(documents) > 1:
+        # Nameless ones could not be told apart in quotes and page folders.
+        documents = [
+            document if document.id else replace(document, id=f"document {number}") for number, document in enumerate(documents, 1)
+        ]
     return documents
 
 
@@ -111,7 +116,11 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
             f"{name!r} is not valid {chosen}: byte 0x{data[e.start]:02X} at offset {e.start} (line {line}): {e.reason}.",
             hint="Name its encoding with --encoding (e.g. latin-1), or mend the file.",
         ) from None
+    except UnicodeError as e:
+        raise EncodingError(f"{name!r} can't be read as {chosen}: {e}.", hint="Name another encoding with --encoding.") from None
 
 
 def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise InputError("Standard input is closed.", hint="Name a file, or pipe the text in.")
     return sys.stdin.buffer

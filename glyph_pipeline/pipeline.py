@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from glyph_pipeline.addresses import is_loopback
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.document import Documents, as_documents
-from glyph_pipeline.errors import ReadError, UsageError
+from glyph_pipeline.errors import ConfigError, ReadError, ServerUnreachableError, UsageError
 from glyph_pipeline.page import Page
 from glyph_pipeline.planning import Window, plan_window
 from glyph_pipeline.reading.ocr import OCRReader
@@ -25,7 +26,7 @@ from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.report import CompressionReport
 from glyph_pipeline.serving import GlyphServer, ServedModel
-from glyph_pipeline.tokens.text import Cl100kTokenizer, ServerTokenizer, TextTokenizer
+from glyph_pipeline.tokens.text import Cl100kTokenizer, ServerTokenizer, TextTokenizer, encodable
 from glyph_pipeline.tokens.vision import GLM_4V, VisionArithmetic
 
 _T = TypeVar("_T")
@@ -143,6 +144,8 @@ class GlyphPipeline:
 
     def stream(self, source: Documents, question: str) -> Generator[PipelineEvent, None, None]:
         """The events of an answer as they happen; the last is the :class:`Answer`. Closing the iterator ends the request."""
+        if _loop_runs():
+            raise UsageError("stream() can't block inside a running event loop.", hint="Use: async for event in pipeline.astream(...)")
         loop = asyncio.new_event_loop()
         events = self.astream(source, question)
 
@@ -164,20 +167,21 @@ class GlyphPipeline:
                 with contextlib.suppress(asyncio.CancelledError):
                     loop.run_until_complete(task)
             loop.run_until_complete(_closed(events))
-            loop.run_until_complete(self.aclose())
+            loop.run_until_complete(self._leave_loop())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
     async def astream(self, source: Documents, question: str) -> AsyncIterator[PipelineEvent]:
         """:meth:`stream` for async code."""
+        question = encodable(question)
         if not question.strip():
             raise UsageError("The question is empty.", hint="Ask something.")
         started = time.perf_counter()
         documents = as_documents(source)
-        connection = await asyncio.to_thread(self._connect)
+        connection = await _unattended(self._connect)
         tokenizer = self._tokenizer or connection.tokenizer
         connected = time.perf_counter()
-        renderer = Renderer(self.config)
+        renderer = await asyncio.to_thread(Renderer, self.config)
         drawing: list[Page] = []
         for document in documents:
             pages = renderer.render(document)
@@ -185,11 +189,11 @@ class GlyphPipeline:
             while (page := await asyncio.to_thread(next, pages, None)) is not None:
                 drawing.append(page)
                 yield PageDrawn(page)
-        report = await asyncio.to_thread(account, documents, tuple(drawing), renderer, tokenizer, connection.vision)
+        report = await _unattended(lambda: account(documents, tuple(drawing), renderer, tokenizer, connection.vision))
         compressed = CompressedText(tuple(drawing), report)
         drawn = time.perf_counter()
         yield Drawn(compressed.pages, compressed.report)
-        window = await asyncio.to_thread(connection.plan, compressed, question, self._sampling.max_tokens)
+        window = await _unattended(lambda: connection.plan(compressed, question, self._sampling.max_tokens))
         result: ReadResult | None = None
         first_token: float | None = None
         reading = connection.reader.read(window.pages, question, max_tokens=window.max_tokens)
@@ -238,11 +242,15 @@ class GlyphPipeline:
         await self.aclose()
 
     async def _ask_once(self, source: Documents, question: str) -> Answer:
-        # The SDK's connections belong to the loop that opened them, and ask() has one of its own.
         try:
             return await self.aask(source, question)
         finally:
-            await self.aclose()
+            await self._leave_loop()
+
+    async def _leave_loop(self) -> None:
+        """Close the connections that belong to the running loop, which is about to end. What was read by OCR is kept."""
+        if self._connection is not None and isinstance(self._connection.reader, VLLMReader):
+            await self._connection.reader.aclose()
 
     def _connect(self) -> _Connection:
         with self._opening:
@@ -257,6 +265,11 @@ class GlyphPipeline:
             server: GlyphServer | None = GlyphServer.adopt(self._base_url, self._model, api_key=self._api_key)
         else:
             server = GlyphServer.find(self._model, api_key=self._api_key)
+        if server is None and self._model is not None:
+            raise ServerUnreachableError(
+                f"No server on this machine serves {self._model!r}.",
+                hint="Start one (glyph-compress serve, GlyphServer.launch), or give base_url.",
+            )
         if server is None:
             return _Connection(OCRReader())
         served = server.info.require(server.model)
@@ -279,12 +292,15 @@ class _Connection:
         tokenizer: TextTokenizer = ServerTokenizer(root, served.id, api_key)
         try:
             tokenizer.count("a")
-        except ReadError:
+        except (ReadError, ServerUnreachableError):
             # No vLLM, or one behind a gateway that lets /v1 through and nothing else: the offline stand-in counts.
             tokenizer = Cl100kTokenizer()
         # A server on this machine that was started from a folder: its image processor's bounds are there to read.
         local = is_loopback(urlsplit(reader.base_url).hostname or "")
-        vision = VisionArithmetic.from_model(served.root) if served.root and local else GLM_4V
+        vision = GLM_4V
+        if local and served.root and Path(served.root).is_absolute():
+            with contextlib.suppress(ConfigError):  # it serves, so what it reads is sound; the folder may have changed since
+                vision = VisionArithmetic.from_model(served.root)
         return cls(reader, tokenizer, vision, served.max_model_len)
 
     def plan(self, compressed: CompressedText, question: str, max_tokens: int) -> Window:
@@ -308,11 +324,43 @@ async def _closed(iterator: AsyncIterator[Any]) -> None:
         await close()
 
 
-def _run(start: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine to its end from sync code; in a notebook, where this thread's loop is busy, on another thread."""
+def _loop_runs() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        return False
+    return True
+
+
+async def _unattended(work: Callable[[], _T]) -> _T:
+    """Blocking work in a thread that nobody waits for at exit: a server that never answers must not hold up Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as e:
+            error = e
+        with contextlib.suppress(RuntimeError):  # the loop has been left
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="glyph-pipeline", daemon=True).start()
+    return await future
+
+
+def _run(start: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a coroutine to its end from sync code; in a notebook, where this thread's loop is busy, on another thread."""
+    if not _loop_runs():
         return asyncio.run(start())
     results: list[_T] = []
     errors: list[BaseException] = []

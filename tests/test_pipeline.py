@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +25,7 @@ from glyph_pipeline.errors import (
 )
 from glyph_pipeline.pipeline import Answer, Drawn, PageDrawn
 from glyph_pipeline.reading.reader import AnswerDelta, ReadEvent, ReadResult, ReasoningDelta, Usage
+from glyph_pipeline.reading.vllm import VLLMReader
 from tests.support.fake_openai import Fake, Handler, running, says
 
 TEXT = "The ferry of Ardmoyle ran on Thursdays until 1932.\n" * 100
@@ -130,26 +135,103 @@ def test_bad_input() -> None:
 
 
 def test_leaving_a_stream_ends_its_request() -> None:
-    gone: list[bool] = []
+    ended = threading.Event()
 
     def endless(handler: Handler, body: dict[str, Any]) -> None:
         handler.send_response(200)
         handler.send_header("content-type", "text/event-stream")
-        handler.send_header("connection", "close")
+        handler.send_header("transfer-encoding", "chunked")
         handler.end_headers()
         try:
             while True:
-                handler.wfile.write(b'data: {"choices": [{"index": 0, "delta": {"reasoning": "and "}}]}\n\n')
-        except OSError:
-            gone.append(True)
+                handler.write_chunk(b'data: {"choices": [{"index": 0, "delta": {"reasoning": "and "}}]}\n\n')
+        except (BrokenPipeError, ConnectionResetError):  # not the fake's own time-out, which would come to a leaked connection too
+            ended.set()
             handler.close_connection = True
 
     with running(Fake(endless)) as fake:
         stream = GlyphPipeline(fake.base_url).stream(TEXT, "When?")
         assert any(isinstance(event, ReasoningDelta) for event in stream)
         stream.close()
-    # Leaving `running` joins the server's threads only if the handler has seen the connection end.
-    assert gone == [True]
+        assert ended.wait(10)
+
+
+def test_questions_from_many_threads_and_interleaved_streams() -> None:
+    def slow(handler: Handler, body: dict[str, Any]) -> None:
+        barrier.wait(20)  # all are under way at once
+        handler.stream(ANSWERING)
+
+    barrier = threading.Barrier(5)
+    with running(Fake(slow)) as fake, GlyphPipeline(fake.base_url) as pipeline, ThreadPoolExecutor(5) as threads:
+        answers = list(threads.map(lambda number: pipeline.ask(TEXT, f"{number}?").text, range(5)))
+        assert answers == ["On Thursdays"] * 5
+        fake.reply = says(ANSWERING)
+        one, other = pipeline.stream(TEXT, "a?"), pipeline.stream(TEXT, "b?")
+        ends = [last for pair in zip(one, other, strict=True) for last in pair if isinstance(last, Answer)]
+        assert [answer.text for answer in ends] == ["On Thursdays"] * 2
+
+
+def test_one_pipeline_in_one_event_loop_after_the_other() -> None:
+    with running(Fake(says(ANSWERING))) as fake:
+        pipeline = GlyphPipeline(fake.base_url)
+
+        async def ask() -> str:
+            async with pipeline:
+                return (await pipeline.aask(TEXT, "When?")).text
+
+        assert [asyncio.run(ask()), asyncio.run(ask())] == ["On Thursdays"] * 2
+        assert pipeline.ask(TEXT, "When?").text == "On Thursdays"
+        reader = VLLMReader(fake.base_url, fake.model)
+        assert [GlyphPipeline(reader=reader).ask(TEXT, "When?").text for _ in range(2)] == ["On Thursdays"] * 2
+
+
+# Whoever leaves a loop without closing the pipeline gets Python's own warning of that, and an answer all the same.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_pipeline_that_was_not_closed_in_its_loop_still_answers_in_the_next() -> None:
+    with running(Fake(says(ANSWERING))) as fake:
+        pipeline = GlyphPipeline(fake.base_url)
+        assert [asyncio.run(pipeline.aask(TEXT, "When?")).text for _ in range(2)] == ["On Thursdays"] * 2
+        del pipeline
+        gc.collect()
+
+
+def test_stream_inside_a_running_loop_names_astream() -> None:
+    async def notebook() -> None:
+        with pytest.raises(UsageError, match="astream"):
+            next(GlyphPipeline("http://127.0.0.1:1/v1").stream(TEXT, "When?"))
+
+    asyncio.run(notebook())
+
+
+def test_a_model_that_nobody_serves_is_not_replaced_by_ocr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLYPH_STATE_DIR", str(tmp_path))
+    with pytest.raises(ServerUnreachableError, match="zai-org/Glyph"):
+        GlyphPipeline(model="zai-org/Glyph").ask(TEXT, "When?")
+
+
+def test_a_question_with_a_stray_byte_is_asked_and_counted_alike() -> None:
+    with running(Fake(says(ANSWERING))) as fake:
+        answer = GlyphPipeline(fake.base_url).ask(TEXT, "When\udcff?")
+    assert fake.requests[0]["messages"][0]["content"][-1]["text"] == "When\ufffd?"
+    predicted = answer.windows[0].predicted_prompt_tokens
+    assert predicted == 20 + 6 + answer.report.vision_tokens + 2 * answer.report.pages
+
+
+def test_pages_do_not_follow_a_redirect() -> None:
+    def elsewhere(handler: Handler, body: dict[str, Any]) -> None:
+        target = fake.base_url.replace("/v1", "/moved/chat/completions")
+        handler.send(307, {}, {"location": target})
+
+    fake = Fake(elsewhere)
+    with running(fake), pytest.raises(ReadError, match="307"):
+        GlyphPipeline(fake.base_url).ask(TEXT, "When?")
+    assert {"redirected": True} not in fake.requests
+
+
+def test_several_nameless_documents_can_be_told_apart() -> None:
+    reader = _Recorder()
+    GlyphPipeline(reader=reader).ask([Document("One."), Document("Two."), Document("Three.", id="three")], "When?")
+    assert [page.document for page in reader.pages] == ["document 1", "document 2", "three"]
 
 
 class _Recorder:

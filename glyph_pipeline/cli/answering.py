@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from glyph_pipeline.cli.choice import ReaderChoice, chosen_reader
-from glyph_pipeline.cli.output import PageFolder, aligned, report_lines, seconds_line, to_json
+from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import EXIT_OK, EXIT_TRUNCATED, ReadError
 from glyph_pipeline.pipeline import Answer, Drawn, GlyphPipeline, PageDrawn
@@ -21,7 +21,7 @@ from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.rendering.config import RenderConfig
 
 # Options of a server that is started for the question, by the names GlyphServer.launch takes.
-_LAUNCH = ("max_model_len", "max_num_batched_tokens", "tensor_parallel_size", "port")
+_LAUNCH = ("max_model_len", "max_num_batched_tokens", "tensor_parallel_size", "data_parallel_size", "port")
 
 
 def answer_question(
@@ -40,11 +40,7 @@ def answer_question(
     """Have the question answered and print it; the exit code, 0 or that of a truncated answer. ``server`` holds the server options."""
     screen = Screen(quiet=quiet, stream=not as_json, show_reasoning=show_reasoning)
     folder = PageFolder(output, several=len(documents) > 1) if output is not None else None
-    launch = {
-        name: server[name]
-        for name in ("max_model_len", "max_num_batched_tokens", "tensor_parallel_size", "port")
-        if server[name] is not None
-    }
+    launch = {name: server[name] for name in _LAUNCH if server[name] is not None}
     if server["server_args"]:
         launch["extra_args"] = list(server["server_args"])
     choice = ReaderChoice(server["reader"], server["base_url"], server["model"], server["profile"], server["api_key"], launch)
@@ -68,7 +64,7 @@ def answer_question(
         answer = replace(answer, seconds={"start server": chosen.start_seconds, **answer.seconds})
     if as_json:
         data = {"question": question, **answer.to_dict(), "config": drawing.to_dict(), "documents": [document.id for document in documents]}
-        click.echo(to_json(data))
+        print_json(data)
     if not quiet:
         click.echo(aligned(_account(answer)), err=True)
     if answer.truncated:

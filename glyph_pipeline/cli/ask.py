@@ -13,6 +13,19 @@ from glyph_pipeline.errors import EXIT_OK, UsageError
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.fonts import find_font
 
+# Options that say who reads, and the parameters that hold them.
+_READING = {
+    "--reader": "reader",
+    "--model": "model",
+    "--profile": "profile",
+    "--max-model-len": "max_model_len",
+    "--max-num-batched-tokens": "max_num_batched_tokens",
+    "--tensor-parallel-size": "tensor_parallel_size",
+    "--data-parallel-size": "data_parallel_size",
+    "--port": "port",
+    "--server-arg": "server_args",
+}
+
 
 @click.command(short_help="Ask about documents, or only draw them (default).")
 @document_options
@@ -28,6 +41,7 @@ from glyph_pipeline.rendering.fonts import find_font
     "--max-num-batched-tokens", type=int, metavar="TOKENS", help="vLLM's batch size in tokens, for a server that is started for this."
 )
 @click.option("--tensor-parallel-size", type=int, metavar="N", help="GPUs to split the model over, for a server that is started for this.")
+@click.option("--data-parallel-size", type=int, metavar="N", help="Copies of the model, for a server that is started for this.")
 @click.option("--port", type=int, help="Port of a server that is started for this [default: any free one].")
 @click.option(
     "--server-arg", "server_args", multiple=True, metavar="FLAG", help="A further vLLM flag, e.g. --server-arg=--seed=1; may be repeated."
@@ -87,6 +101,11 @@ def ask(
 def _draw_only(
     documents: list[Document], drawing: RenderConfig, server: dict[str, Any], *, output: str | None, as_json: bool, quiet: bool
 ) -> None:
+    named = [option for option, name in _READING.items() if server[name] not in (None, (), "auto")]
+    if server["base_url"] is not None:
+        named = [option for option in named if option != "--model"]
+    if named:
+        raise UsageError(f"{', '.join(named)}: nothing is read without a question.", hint="Add -q QUESTION, or leave it out.")
     if server["base_url"] is None:
         draw_and_report(documents, drawing, output=output, as_json=as_json, quiet=quiet)
         return

@@ -64,17 +64,18 @@ def chosen_reader(
     running = None if choice.profile is not None or choice.launch else GlyphServer.find(_served_name(choice.model), api_key=choice.api_key)
     if running is not None:
         notice(f"Reading with {running.model} at {running.base_url}, which glyph-compress serve started.")
-        yield ChosenReader({"base_url": running.base_url, "model": running.model, "api_key": choice.api_key})
+        yield ChosenReader({"base_url": running.base_url, "model": running.model, "api_key": choice.api_key or running.api_key})
         return
     if not choice.asks_for_server:
         accelerator = detect_accelerator()
-        try:
-            find_vllm()
-            can_launch = accelerator.kind != "cpu"
-            mend = None
-        except MissingExtraError as e:
-            can_launch = False
-            mend = e.hint if accelerator.kind != "cpu" else None
+        can_launch, mend = False, None
+        if accelerator.kind != "cpu":
+            try:
+                # A GPU is of no use to a vLLM that was built for the CPU.
+                can_launch = not find_vllm().is_cpu_build
+                mend = None if can_launch else "its vLLM is the CPU build; pip install 'glyph-pipeline[vllm]'"
+            except MissingExtraError as e:
+                mend = e.hint
         if not can_launch:
             notice(NOTICE if mend is None else f"{NOTICE} This machine has a GPU ({accelerator.detail}): {mend}")
             yield ChosenReader({"reader": OCRReader()})
@@ -83,9 +84,17 @@ def chosen_reader(
     with GlyphServer.launch(
         choice.model or DEFAULT_MODEL, choice.profile or "auto", timeout=start_timeout, on_wait=on_wait, **choice.launch
     ) as server:
-        yield ChosenReader({"base_url": server.base_url, "model": server.model, "api_key": choice.api_key}, time.perf_counter() - began)
+        yield ChosenReader(
+            {"base_url": server.base_url, "model": server.model, "api_key": choice.api_key or server.api_key}, time.perf_counter() - began
+        )
 
 
 def _served_name(model: str | None) -> str | None:
     """What a server that was started for ``model`` calls it: a folder by its absolute path."""
-    return str(Path(model).expanduser().absolute()) if model is not None and Path(model).expanduser().is_dir() else model
+    if model is None:
+        return None
+    try:
+        path = Path(model).expanduser()
+        return str(path.absolute()) if path.is_dir() else model
+    except (OSError, RuntimeError):
+        return model  # no path at all: launching says what is wrong with it

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import click
 
 from glyph_pipeline import __version__
-from glyph_pipeline.cli.output import to_json
+from glyph_pipeline.cli.output import print_json
 from glyph_pipeline.errors import GlyphError, MissingExtraError
 from glyph_pipeline.rendering.fonts import find_font, system_fonts
 from glyph_pipeline.resources import resource_dir
@@ -41,13 +41,13 @@ class Finding:
 
 @click.command(short_help="What is ready on this machine, what is missing, and how to mend it.")
 @click.option("--model", metavar="NAME", default=DEFAULT_MODEL, show_default=True, help="Model whose weights are looked for.")
-@click.option("--port", type=int, default=DEFAULT_PORT, show_default=True, help="Port to look at.")
+@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True, help="Port to look at.")
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 def doctor(model: str, port: int, as_json: bool) -> int:
     """Look at Python, fonts, tokenizer, vLLM, accelerator, port, model cache, OCR and running servers."""
     findings = examine(model, port)
     if as_json:
-        click.echo(to_json([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings], indent=2)
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
@@ -106,7 +106,7 @@ def _tokenizer() -> Finding:
 
 
 def _ocr() -> Finding:
-    lacking = [name for name in ("rapidocr", "onnxruntime", "bm25s") if importlib.util.find_spec(name) is None]
+    lacking = [name for name in ("rapidocr", "onnxruntime", "bm25s", "snowballstemmer") if importlib.util.find_spec(name) is None]
     if lacking:
         return Finding("OCR reader", "missing", f"not installed: {', '.join(lacking)}", "pip install 'glyph-pipeline[ocr]'")
     return Finding("OCR reader", "ready", f"rapidocr {importlib.metadata.version('rapidocr')}")

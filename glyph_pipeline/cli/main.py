@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -11,7 +12,9 @@ import click
 from click_default_group import DefaultGroup
 
 from glyph_pipeline import __version__
-from glyph_pipeline.errors import EXIT_INTERRUPTED, GlyphError
+from glyph_pipeline.errors import EXIT_INTERRUPTED, EXIT_OK, GlyphError, OutputError
+
+_OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 _EPILOG = """\b
 Exit codes:
@@ -77,7 +80,8 @@ def run(arguments: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # an answer the terminal's encoding lacks is no reason to fail
     try:
         result = cli.main(arguments or ["--help"], prog_name="glyph-compress", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as e:
         e.show(sys.stderr)
@@ -88,15 +92,33 @@ def run(arguments: list[str]) -> int:
     except GlyphError as e:
         _say(f"Error: {e}")
         return e.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has enough (| head). Nothing more may be written, not even by Python's own flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit:
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            return EXIT_OK  # how click ends when whoever read our output has enough (| head)
+        raise
+    except OSError as e:
+        _drop_output()
+        if e.errno == errno.EPIPE:
+            return EXIT_OK
+        if e.errno not in _OUTPUT_ERRORS:
+            return _bug(e)
+        _say(f"Error: Standard output can't be written: {e.strerror}. Make room, or send it elsewhere.")
+        return OutputError.exit_code
     except Exception as e:
-        if os.environ.get("GLYPH_DEBUG"):
-            raise
-        _say(f"Error: {type(e).__name__}: {e}\nThis is a bug in glyph-pipeline. GLYPH_DEBUG=1 shows where it happened.")
-        return GlyphError.exit_code
+        return _bug(e)
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("GLYPH_DEBUG"):
+        raise error
+    _say(f"Error: {type(error).__name__}: {error}\nThis is a bug in glyph-pipeline. GLYPH_DEBUG=1 shows where it happened.")
+    return GlyphError.exit_code
+
+
+def _drop_output() -> None:
+    """Let nothing more be written to standard output, not even by Python's own flush at exit."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from glyph_pipeline.errors import OutputError
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.report import CompressionReport
+
+_INDEX = "pages.json"
+_PAGE_FILE = re.compile(r"(?:[\w.-]+/)?page_\d{4,}\.png")
 
 
 class PageFolder:
@@ -30,6 +37,9 @@ class PageFolder:
         self._entries: list[dict[str, Any]] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._former = self._listed()
+            # Gone while the pages are written: an index never speaks of pages that are not those beside it.
+            (self.folder / _INDEX).unlink(missing_ok=True)
         except OSError as e:
             raise self._failed(self.folder, e) from e
 
@@ -54,14 +64,24 @@ class PageFolder:
         )
 
     def finish(self, report: CompressionReport, config: RenderConfig) -> None:
-        """Write the index, with report and configuration."""
+        """Write the index, with report and configuration; pages of a former run that were not drawn again are removed."""
+        for file in self._former - {entry["file"] for entry in self._entries}:
+            (self.folder / file).unlink(missing_ok=True)
         index = {"report": report.to_dict(), "config": config.to_dict(), "pages": self._entries}
-        self._write("pages.json", (to_json(index, indent=2) + "\n").encode("utf-8"))
+        self._write(_INDEX, (to_json(index, indent=2) + "\n").encode("utf-8"))
+
+    def _listed(self) -> set[str]:
+        """Page files that the index of a former run lists; nothing else in the folder is ever touched."""
+        try:
+            files = {entry["file"] for entry in json.loads((self.folder / _INDEX).read_text("utf-8"))["pages"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return set()
+        return {file for file in files if isinstance(file, str) and _PAGE_FILE.fullmatch(file)}
 
     def _folder_of(self, document: str) -> str:
         if document not in self._folders:
             stem = re.sub(r"[^\w.-]+", "_", Path(document).stem).strip("._") or "document"
-            taken = set(self._folders.values())
+            taken = {*self._folders.values(), _INDEX}
             name = next(name for name in (stem, *(f"{stem}_{number}" for number in range(2, len(taken) + 3))) if name not in taken)
             self._folders[document] = name
         return self._folders[document]
@@ -93,6 +113,12 @@ class PageFolder:
 def to_json(data: object, indent: int | None = None) -> str:
     """JSON with text as it is; what has no UTF-8 (a file name's stray byte, a lone surrogate) as an escape, which is JSON too."""
     return json.dumps(data, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def print_json(data: object, indent: int | None = None) -> None:
+    """JSON on standard output, with escapes where its encoding is not UTF-8."""
+    utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    click.echo(to_json(data, indent) if utf8 else json.dumps(data, indent=indent))
 
 
 def _umask() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from glyph_pipeline.cli.options import build_config, document_options, drawing_options, load_documents
-from glyph_pipeline.cli.output import PageFolder, aligned, report_lines, seconds_line, to_json
+from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
 from glyph_pipeline.compression import account
 from glyph_pipeline.document import Document
 from glyph_pipeline.page import Page
@@ -58,7 +58,7 @@ def draw_and_report(
     if as_json:
         rounded = {stage: round(value, 3) for stage, value in seconds.items()}
         where = str(folder.folder) if folder is not None else None
-        click.echo(to_json({"report": report.to_dict(), "config": config.to_dict(), "output": where, "seconds": rounded}))
+        print_json({"report": report.to_dict(), "config": config.to_dict(), "output": where, "seconds": rounded})
     if not quiet:
         rows = [*report_lines(report), seconds_line(seconds)]
         if folder is not None:

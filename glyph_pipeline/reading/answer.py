@@ -1,4 +1,4 @@
-"""Answer: telling reasoning from answer in what a Glyph server sends, whole or in pieces. Knows no HTTP."""
+"""Answer: telling reasoning from answer in the pieces that a Glyph server sends. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -69,10 +69,14 @@ class AnswerSplitter:
             events += self._consume(self._held + content, final=False)
         return events
 
-    def finish(self) -> list[ReasoningDelta | AnswerDelta]:
-        """The stream has ended: give what was held back. Content without any tag is the answer."""
+    def finish(self, truncated: bool = False) -> list[ReasoningDelta | AnswerDelta]:
+        """The stream has ended: give what was held back.
+
+        Content without any tag is the answer; if it was ``truncated``, it is reasoning whose opening tag stood in the
+        prompt and whose closing tag never came, because Glyph always thinks first.
+        """
         events = self._consume(self._held, final=True)
-        return events + self._decide(_Part.ANSWER)
+        return events + self._decide(_Part.REASONING if truncated else _Part.ANSWER)
 
     def _consume(self, text: str, final: bool) -> list[ReasoningDelta | AnswerDelta]:
         events: list[ReasoningDelta | AnswerDelta] = []
@@ -107,15 +111,6 @@ class AnswerSplitter:
             return []
         target.append(text)
         return [ReasoningDelta(text) if part is _Part.REASONING else AnswerDelta(text)]
-
-
-def split_answer(content: str | None, reasoning: str | None = None) -> tuple[str, str]:
-    """(reasoning, answer) of a whole message; ``reasoning`` is what the server sent apart, if it did."""
-    splitter = AnswerSplitter()
-    splitter.feed(reasoning=reasoning)
-    splitter.feed(content=content)
-    splitter.finish()
-    return splitter.reasoning, splitter.text
 
 
 def _tag_beginning(text: str) -> str:

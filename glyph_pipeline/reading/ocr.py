@@ -58,6 +58,7 @@ class OCRReader:
         Raises MissingExtraError; ReadError if a page is no image or the OCR engine fails.
         """
         pages = list(pages)
+        await asyncio.to_thread(passages.require)
         lines: list[passages.TextLine] = []
         for number, page in enumerate(pages, start=1):
             for text, set_off in await self._in_thread(page):

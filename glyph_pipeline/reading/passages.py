@@ -241,6 +241,12 @@ def _library(name: str) -> Any:
         raise MissingExtraError(PURPOSE, "ocr", package=name) from error
 
 
+def require() -> None:
+    """Raise MissingExtraError now if ranking will lack a package, not after all pages have been recognised."""
+    _stop_words()
+    _stemmer()
+
+
 @functools.lru_cache(maxsize=1)
 def _stop_words() -> frozenset[str]:
     _library("bm25s")

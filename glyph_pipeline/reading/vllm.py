@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
+from weakref import WeakKeyDictionary
 
 from glyph_pipeline.addresses import uses_environment_proxies
 from glyph_pipeline.errors import ContextLengthError, GlyphError, ReadError, ServerUnreachableError, WrongModelError
@@ -61,7 +63,8 @@ class VLLMReader:
         self._api_key = api_key
         self._read_timeout = read_timeout
         self._max_retries = max_retries
-        self._client: AsyncOpenAI | None = None
+        # One client a loop: its connections belong to the loop that opened them, and ask() runs one of its own each time.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -104,14 +107,14 @@ class VLLMReader:
             raise self._broken_off(str(e) or type(e).__name__) from e
         if reason is None:
             raise self._broken_off("the stream ended without a finish_reason")
-        for event in splitter.finish():
+        for event in splitter.finish(truncated=reason == "length"):
             yield event
         finish: Literal["stop", "length"] = "length" if reason == "length" else "stop"
         yield ReadResult(splitter.text, splitter.reasoning, finish, usage)
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        client, self._client = self._client, None
+        """Close the connections of the running event loop; the reader opens new ones if it is used again."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
 
@@ -128,22 +131,27 @@ class VLLMReader:
         )
 
     def _connected(self) -> AsyncOpenAI:
-        if self._client is None:
-            import openai
+        import openai
 
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
             timeout = openai.Timeout(self._read_timeout, connect=_CONNECT_TIMEOUT_S)
             transport = openai.DefaultAsyncHttpxClient(
-                timeout=timeout, trust_env=uses_environment_proxies(self.base_url), event_hooks={"request": [_keep_private]}
+                timeout=timeout,
+                trust_env=uses_environment_proxies(self.base_url),
+                # The pages go to the server that was named, not to where it points.
+                follow_redirects=False,
+                event_hooks={"request": [_keep_private]},
             )
-            # A key is always given: left out, the SDK would send the one it finds in OPENAI_API_KEY.
-            self._client = openai.AsyncOpenAI(
+            self._clients[loop] = openai.AsyncOpenAI(
                 base_url=self.base_url,
+                # Always given: left out, the SDK would send the key it finds in OPENAI_API_KEY.
                 api_key=self._api_key or "none",
                 max_retries=self._max_retries,
                 timeout=timeout,
                 http_client=transport,
             )
-        return self._client
+        return self._clients[loop]
 
     def _translated(self, error: Exception) -> GlyphError:
         """The SDK's error as one of ours, with the server's own words."""

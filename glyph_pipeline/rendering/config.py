@@ -241,7 +241,10 @@ class RenderConfig(BaseModel):
             raise type(e)(f"{path}: {e.message}", hint=e.hint) from e
         # "../config/Verdana.ttf" in an official file is meant beside the file, wherever the command runs.
         beside = path.resolve().parent / config.font
-        return config.replace(font=str(beside.resolve())) if beside.is_file() else config
+        try:
+            return config.replace(font=str(beside.resolve())) if beside.is_file() else config
+        except OSError:
+            return config  # what can't be looked up there is looked up by name
 
     @classmethod
     def preset(cls, name: str) -> RenderConfig:

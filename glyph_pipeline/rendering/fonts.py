@@ -99,9 +99,12 @@ def find_font(name_or_path: str) -> Font:
 
 @lru_cache(maxsize=16)
 def _find_font(name_or_path: str) -> Font:
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return Font(path, name_or_path)
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return Font(path, name_or_path)
+    except (OSError, RuntimeError, ValueError) as e:
+        raise FontError(f"The font path {name_or_path!r} can't be used: {e}.", hint="Give a font file, or the name of a font.") from e
     stem = _plain(path.stem if path.suffix.lower() in FONT_SUFFIXES else path.name)
     # A path with folders means that very file. Verdana's is the exception: official configurations carry its path.
     if len(path.parts) == 1 or stem in STAND_INS:
@@ -167,7 +170,7 @@ def _opened(path: Path) -> Iterator[TTFont]:
     try:
         with path.open("rb") as file:
             yield TTFont(file, lazy=True, fontNumber=0)
-    except (TTLibError, OSError, KeyError, IndexError, ValueError, AssertionError, EOFError, struct.error) as e:
+    except (TTLibError, OSError, KeyError, IndexError, ValueError, AssertionError, EOFError, ImportError, struct.error) as e:
         raise FontError(f"{str(path)!r} is not a usable font: {e or type(e).__name__}.", hint="Give a TrueType or OpenType file.") from e
 
 

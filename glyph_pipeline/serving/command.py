@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import socket
+import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import TypedDict
 import psutil
 
 from glyph_pipeline.errors import ConfigError
-from glyph_pipeline.serving.flags import drop_repeated, split_flags
+from glyph_pipeline.serving.flags import drop_repeated, split_flags, take_value
 from glyph_pipeline.serving.installation import VLLMInstallation
 from glyph_pipeline.serving.profiles import ServerProfile, load_profile
 
@@ -31,6 +32,7 @@ DEFAULT_PORT = 8000  # vLLM's own
 
 CPU_SITE = Path(__file__).resolve().parent / "cpu_site"
 _MODULE = "vllm.entrypoints.openai.api_server"
+_KEY_VARIABLE = "VLLM_API_KEY"
 _REPOSITORY_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 # What vLLM and the Hugging Face Hub would otherwise send home, and Python's habit of putting the current folder on sys.path.
@@ -65,10 +67,11 @@ class LaunchPlan:
     """Everything about one server process before it is started.
 
     ``env`` is what we add to the inherited environment, ``env_prepend`` holds folders put in front of path-like variables.
+    ``api_key`` is the key the server will want, None if it wants none or one of several.
     """
 
     argv: tuple[str, ...]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)  # may hold keys
     env_prepend: Mapping[str, str]
     host: str
     port: int
@@ -116,6 +119,7 @@ def plan_launch(
 
     ``port=None`` takes any free port. Sizes are counts (tokens, GPUs). ``extra_args`` are further flags of
     vLLM; one that repeats a flag of the profile or an option here replaces it. Only naming ``host`` opens the server to the network.
+    An ``--api-key`` reaches vLLM through its environment: other users may read command lines, and vLLM logs its own.
 
     Raises ConfigError for a value that cannot be used: port taken or out of range, size below 1, model folder that does not exist.
     """
@@ -142,12 +146,15 @@ def plan_launch(
     )
     network = ["--host", host, "--port", str(port)]
     ours = drop_repeated([*profile.args, *chosen, *network], extra)
+    # vLLM takes one key from its environment; several (any of which it accepts) can only stay on its command line.
+    args, key = take_value([*ours, *extra], "--api-key")
+    env = {**(env or {}), **({_KEY_VARIABLE: key} if key else {})}
     additions = dict(_OUR_ENV)
     if Path(name).is_dir():
         additions["HF_HUB_OFFLINE"] = "1"
     return LaunchPlan(
-        argv=(*_program(name, profile, vllm), *ours, *extra),
-        env={**additions, **profile.env, **(env or {})},
+        argv=(*_program(name, profile, vllm), *args),
+        env={**additions, **profile.env, **env},
         env_prepend=_prepended(profile, vllm),
         host=host,
         port=port,
@@ -155,8 +162,8 @@ def plan_launch(
         served_model_name=given.get("--served-model-name") or served_model_name or name,
         profile=profile,
         log_path=log_path,
-        api_key=given.get("--api-key") or (env or {}).get("VLLM_API_KEY") or os.environ.get("VLLM_API_KEY"),
-        forced_env=frozenset(env or {}),
+        api_key=given.get("--api-key") or {**profile.env, **os.environ, **env}.get(_KEY_VARIABLE) or None,
+        forced_env=frozenset(env),
     )
 
 
@@ -198,27 +205,46 @@ def render_command(
 def check_model(model: str | Path) -> str:
     """The model as vLLM is to be given it: an existing folder made absolute, the name of a repository as it is.
 
-    Raises ConfigError for what is clearly meant as a folder but is none, or holds no model.
+    Raises ConfigError for what is clearly meant as a folder but is none, cannot be looked into, or holds no model.
     """
     text = str(model)
     if not text.strip() or text.startswith("-"):
         raise ConfigError(f"{text!r} is not the name of a model.", hint=f"Use a name such as {DEFAULT_MODEL} or a model folder.")
+    if "://" in text:
+        return text
+    try:
+        return _check_model_path(model, text)
+    except (OSError, RuntimeError, ValueError) as error:  # name too long, no access; no such user after ~; a NUL in it
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
+        raise ConfigError(f"The model {text!r} cannot be used: {reason}.", hint="Name a model folder that can be read.") from error
+
+
+def _check_model_path(model: str | Path, text: str) -> str:
     path = Path(text).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
+        if not stat.S_ISREG(_mode(path / "config.json")):
             raise ConfigError(
                 f"The model folder {path.absolute()} has no config.json.", hint="Name the folder that holds config.json and the weights."
             )
         return str(path.absolute())
-    if path.is_file():
+    if stat.S_ISREG(mode):
         raise ConfigError(f"The model {path.absolute()} is a file, not a folder.", hint="Name the folder that holds config.json.")
     is_path = isinstance(model, Path) or text.startswith((".", "/", "~")) or (os.sep in text and not _REPOSITORY_NAME.fullmatch(text))
-    if is_path and "://" not in text:
+    if is_path:
         raise ConfigError(
             f"The model folder {path.absolute()} doesn't exist.",
             hint=f"Use an existing folder, or the name of a repository such as {DEFAULT_MODEL}.",
         )
     return text
+
+
+def _mode(path: Path) -> int:
+    """What the file system says is there, 0 for nothing. Path.is_dir() would hide or raise other errors, as Python's version has it."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _program(model: str, profile: ServerProfile, vllm: VLLMInstallation | None) -> list[str]:

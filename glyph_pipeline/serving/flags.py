@@ -24,6 +24,12 @@ class Flag:
             return self.tokens[0].partition("=")[2]
         return self.tokens[1] if len(self.tokens) > 1 else None
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All its values, also where the first is joined to the flag by ``=``."""
+        _, joined, value = self.tokens[0].partition("=")
+        return (value, *self.tokens[1:]) if joined else self.tokens[1:]
+
 
 def split_flags(args: Sequence[str]) -> list[Flag]:
     """Group a command line into flags with their values; what stands before the first flag is a flag of its own."""
@@ -44,6 +50,18 @@ def drop_repeated(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
     taken = {flag.name for flag in split_flags(theirs)}
     kept = [flag for flag in split_flags(ours) if flag.name not in taken and flag.name.partition(".")[0] not in taken]
     return [token for flag in kept for token in flag.tokens]
+
+
+def take_value(args: Sequence[str], name: str) -> tuple[list[str], str | None]:
+    """``args`` without the flag ``name``, and its value, the last where it is repeated.
+
+    A flag with no value, an empty one or several stays where it is, and the value is None then.
+    """
+    flags = split_flags(args)
+    named = [flag for flag in flags if flag.name == name]
+    if not named or len(named[-1].values) != 1 or not named[-1].values[0]:
+        return list(args), None
+    return [token for flag in flags if flag.name != name for token in flag.tokens], named[-1].values[0]
 
 
 def _starts_flag(arg: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,11 +20,12 @@ import platformdirs
 import psutil
 
 from glyph_pipeline.errors import ServerStartError
-from glyph_pipeline.serving import logs, tree
+from glyph_pipeline.serving import logs, registry, tree
 from glyph_pipeline.serving.signals import hold_signals
 
 DEFAULT_GRACE = 15.0
 _KEPT_LOGS = 20
+_LOG_NAME = re.compile(r"vllm-\d+-\d+-(\d+)-[0-9a-f]+\.log")  # as default_log_path makes it, with our process id
 _REAP_SECONDS = 10.0  # from its last breath to its exit status: a large process takes a moment to give back its memory
 
 
@@ -200,18 +202,29 @@ def describe_exit(code: int) -> str:
 
 
 def default_log_path() -> Path:
-    """A new log file's path in the user's log folder, else in the temporary one; the oldest logs there are deleted."""
+    """A new log file's path in the user's log folder, else in the temporary one; the oldest logs there that nobody writes are deleted."""
     folder = platformdirs.user_log_path("glyph-pipeline", appauthor=False) / "servers"
     name = f"vllm-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{threading.get_ident() & 0xFFFF:x}.log"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for old in sorted(folder.glob("vllm-*.log"))[: -_KEPT_LOGS + 1]:
-            old.unlink(missing_ok=True)
+        _delete_old_logs(folder)
         if os.access(folder, os.W_OK):
             return folder / name
     except OSError:
         pass
     return Path(tempfile.mkdtemp(prefix="glyph-server-")) / name
+
+
+def _delete_old_logs(folder: Path) -> None:
+    old = sorted(folder.glob("vllm-*.log"))[: -_KEPT_LOGS + 1]
+    if not old:
+        return
+    in_use = registry.logs_in_use()
+    for path in old:
+        # A server ends with the process that launched it, whose id is in the name. An id given anew keeps a log longer, no more.
+        launcher = _LOG_NAME.fullmatch(path.name)
+        if str(path) not in in_use and not (launcher and psutil.pid_exists(int(launcher[1]))):
+            path.unlink(missing_ok=True)
 
 
 def _open_log(path: Path) -> int:

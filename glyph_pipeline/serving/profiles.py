@@ -69,6 +69,8 @@ class ServerProfile(BaseModel):
             raise ConfigError(f"The server profile {path} is not UTF-8 text (byte {error.start}).") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"The server profile {path} is not valid TOML: {error}.") from error
+        except ValueError as error:  # a NUL in the path
+            raise ConfigError(f"The server profile {str(path)!r} cannot be read: {error}.", hint=_shipped_hint()) from error
         try:
             return cls(**{"name": path.stem, **data})
         except ValidationError as error:
@@ -90,7 +92,11 @@ def load_profile(profile: str | Path | ServerProfile = "auto", *, accelerator: A
     if profile == "auto":
         profile = (accelerator or detect_accelerator()).kind
     if isinstance(profile, Path) or profile.endswith(".toml") or "/" in profile:
-        return ServerProfile.load(Path(profile).expanduser())
+        try:
+            path = Path(profile).expanduser()
+        except RuntimeError as error:  # no such user after the ~
+            raise ConfigError(f"The server profile {profile} cannot be read: {str(error).rstrip('.')}.", hint=_shipped_hint()) from error
+        return ServerProfile.load(path)
     if profile not in profile_names():
         raise ConfigError(f"There is no server profile {profile!r}.", hint=_shipped_hint())
     return ServerProfile.load(resource_dir("configs") / "server" / f"{profile}.toml")

@@ -1,10 +1,16 @@
-"""Remembers, in small files, which servers this user has running. Knows processes by id and start time, asks nothing over HTTP."""
+"""Remembers, in small files, which servers this user has running. Knows processes by id and start time, asks nothing over HTTP.
+
+A home folder, and these files with it, may be shared by several machines: what another one wrote is left alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 import tempfile
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +28,10 @@ _CLOCK_SECONDS = 2.0
 
 
 class ServerRecord(BaseModel):
-    """One running server. ``created`` is the start of its process in seconds since 1970, ``started_at`` the same to read."""
+    """One running server. ``created`` is the start of its process in seconds since 1970, ``started_at`` the same to read.
+
+    ``hostname`` is the machine it runs on, empty in a record of an earlier version: this one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +42,7 @@ class ServerRecord(BaseModel):
     profile: str
     log_path: str | None = None
     started_at: str = ""
+    hostname: str = ""
 
     @classmethod
     def of(cls, pid: int, *, base_url: str, model: str, profile: str, log_path: Path | None) -> ServerRecord:
@@ -46,7 +56,13 @@ class ServerRecord(BaseModel):
             profile=profile,
             log_path=str(log_path) if log_path else None,
             started_at=datetime.fromtimestamp(created, timezone.utc).isoformat(timespec="seconds"),
+            hostname=socket.gethostname(),
         )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this machine, where alone its process id means anything."""
+        return self.hostname in ("", socket.gethostname())
 
     def runs(self) -> bool:
         """Whether that very process still runs, and not another that was given its number."""
@@ -73,7 +89,7 @@ def remember(record: ServerRecord) -> Path:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(record.model_dump_json(indent=2) + "\n")
-            path = folder / f"{record.pid}.json"
+            path = folder / _file_name(record.pid)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -88,15 +104,14 @@ def remember(record: ServerRecord) -> Path:
 def forget(pid: int) -> None:
     """Remove the record of a server that was stopped, if there is one."""
     with contextlib.suppress(OSError):
-        (state_dir() / f"{pid}.json").unlink()
+        (state_dir() / _file_name(pid)).unlink()
 
 
 def running_servers() -> list[ServerRecord]:
-    """The records of servers that still run, the latest first. Deletes those of servers that do not."""
+    """The records of servers that still run on this machine, the latest first. Deletes those of servers that do not."""
     records: list[ServerRecord] = []
-    for path in state_dir().glob("*.json"):
-        record = _read(path)
-        if record is None:
+    for path, record in _records():
+        if not record.is_local:
             continue
         if record.runs():
             records.append(record)
@@ -104,6 +119,22 @@ def running_servers() -> list[ServerRecord]:
             with contextlib.suppress(OSError):
                 path.unlink()
     return sorted(records, key=lambda record: record.created, reverse=True)
+
+
+def logs_in_use() -> set[str]:
+    """The paths of the logs that a server may still write: one that runs here, or on another machine, where we cannot look."""
+    return {record.log_path for _, record in _records() if record.log_path and (not record.is_local or record.runs())}
+
+
+def _file_name(pid: int) -> str:
+    # With the machine's name: another one may have a process of the same number.
+    return f"{pid}-{re.sub(r'[^A-Za-z0-9.-]', '_', socket.gethostname())}.json"
+
+
+def _records() -> Iterator[tuple[Path, ServerRecord]]:
+    for path in state_dir().glob("*.json"):
+        if record := _read(path):
+            yield path, record
 
 
 def _read(path: Path) -> ServerRecord | None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from glyph_pipeline.errors import ConfigError, ServerError
+from glyph_pipeline.errors import ConfigError, ServerUnreachableError, WrongModelError
 from glyph_pipeline.serving import registry
 from glyph_pipeline.serving.accelerator import detect_accelerator
 from glyph_pipeline.serving.command import DEFAULT_MODEL, LaunchPlan, ServeOptions, check_model, plan_launch
@@ -33,15 +33,23 @@ class GlyphServer:
     """A server that answers, made by :meth:`launch`, :meth:`adopt` or :meth:`find`; a ``with`` block stops it if we own it.
 
     ``base_url`` ends in ``/v1``; ``model`` is the served name; ``info`` is what the server said; ``owned`` whether it was launched
-    here; ``pid`` and ``log_path`` are None where unknown.
+    here; ``pid`` and ``log_path`` are None where unknown; ``api_key`` is the key to talk to it with, if there is one.
     """
 
     def __init__(
-        self, info: ServerInfo, model: str, *, process: ServerProcess | None = None, pid: int | None = None, log_path: Path | None = None
+        self,
+        info: ServerInfo,
+        model: str,
+        *,
+        api_key: str | None = None,
+        process: ServerProcess | None = None,
+        pid: int | None = None,
+        log_path: Path | None = None,
     ) -> None:
         self.info = info
         self.base_url = info.base_url
         self.model = model
+        self.api_key = api_key
         self.pid = process.pid if process else pid
         self.log_path = process.log_path if process else log_path
         self._process = process
@@ -96,7 +104,7 @@ class GlyphServer:
                     process.pid, base_url=info.base_url, model=served.id, profile=plan.profile.name, log_path=process.log_path
                 )
             )
-        return cls(info, served.id, process=process)
+        return cls(info, served.id, api_key=plan.api_key, process=process)
 
     @classmethod
     def adopt(cls, url: str, model: str | None = None, *, api_key: str | None = None) -> GlyphServer:
@@ -105,21 +113,29 @@ class GlyphServer:
         Raises ConfigError (URL), ServerUnreachableError, WrongModelError.
         """
         info = probe(url, api_key=api_key)
-        return cls(info, info.require(model).id)
+        return cls(info, info.require(model).id, api_key=api_key)
 
     @classmethod
     def find(cls, model: str | None = None, *, api_key: str | None = None) -> GlyphServer | None:
         """The server last announced on this machine by this user that is alive and serves ``model`` (None: any), or None.
 
-        Like an adopted server it is not owned.
+        Like an adopted server it is not owned. Raises ServerUnreachableError if one is alive and cannot be used, above all for want
+        of its API key: the user has started it to be read with, and would not expect another reader.
         """
         for record in registry.running_servers():
             if not is_healthy(record.base_url):
                 continue
-            with contextlib.suppress(ServerError):  # not this one then
+            try:
                 info = probe(record.base_url, api_key=api_key)
-                log_path = Path(record.log_path) if record.log_path else None
-                return cls(info, info.require(model).id, pid=record.pid, log_path=log_path)
+                served = info.require(model)
+            except WrongModelError:
+                continue
+            except ServerUnreachableError:
+                if is_healthy(record.base_url):
+                    raise
+                continue  # it ended just now
+            log_path = Path(record.log_path) if record.log_path else None
+            return cls(info, served.id, api_key=api_key, pid=record.pid, log_path=log_path)
         return None
 
     def is_alive(self) -> bool:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from glyph_pipeline.addresses import uses_environment_proxies
 from glyph_pipeline.errors import GlyphError, ReadError, ServerUnreachableError
 
 if TYPE_CHECKING:
@@ -63,19 +64,18 @@ class ServerTokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of ``text``. Raises ServerUnreachableError, or ReadError with the server's status."""
-        return self._count({"prompt": _encodable(text), "add_special_tokens": False})
+        return self._count({"prompt": encodable(text), "add_special_tokens": False})
 
     def count_chat(self, question: str) -> int:
         """Tokens of the whole prompt of one user message that is ``question``, the template and its special tokens included."""
-        messages = [{"role": "user", "content": _encodable(question)}]
+        messages = [{"role": "user", "content": encodable(question)}]
         return self._count({"messages": messages, "add_generation_prompt": True})
 
     def _count(self, body: dict[str, object]) -> int:
         import httpx
 
         try:
-            # No proxy from the environment: the text goes to the server that was named and nowhere else.
-            with httpx.Client(trust_env=False, timeout=_TOKENIZE_TIMEOUT_S) as client:
+            with httpx.Client(trust_env=uses_environment_proxies(self._url), timeout=_TOKENIZE_TIMEOUT_S) as client:
                 response = client.post(self._url, json={"model": self._model, **body}, headers=self._headers)
         except httpx.HTTPError as e:
             raise ServerUnreachableError(
@@ -92,9 +92,9 @@ class ServerTokenizer:
             ) from e
 
 
-def _encodable(text: str) -> str:
-    # A lone surrogate has no UTF-8; the model sees what the tokenizers make of it, the replacement character.
-    return text.encode("utf-8", "replace").decode("utf-8") if any("\ud800" <= char <= "\udfff" for char in text) else text
+def encodable(text: str) -> str:
+    """The text with every lone surrogate, which has no UTF-8, as U+FFFD: what tiktoken makes of it too."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 _environment_lock = threading.Lock()

@@ -70,8 +70,11 @@ class VisionArithmetic:
     def from_model(cls, model: str | Path) -> VisionArithmetic:
         """The arithmetic of a model folder on disk (preprocessor_config.json), or GLM-4.1V's for any other name."""
         path = Path(model) / "preprocessor_config.json"
-        if not path.is_file():
-            return GLM_4V
+        try:
+            if not path.is_file():
+                return GLM_4V
+        except OSError:
+            return GLM_4V  # a folder of somebody else's
         try:
             data = json.loads(path.read_text("utf-8"))
             size = data.get("size") or {}

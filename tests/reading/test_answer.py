@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glyph_pipeline.reading.answer import AnswerSplitter, split_answer
+from glyph_pipeline.reading.answer import AnswerSplitter
 from glyph_pipeline.reading.reader import AnswerDelta, ReasoningDelta
 
 CASES = [
@@ -31,6 +31,28 @@ CASES = [
     ("</think>42", None, "", "42"),
     ("<think></think>", None, "", ""),
 ]
+
+
+def split_answer(content: str | None, reasoning: str | None = None, truncated: bool = False) -> tuple[str, str]:
+    splitter = AnswerSplitter()
+    splitter.feed(reasoning=reasoning)
+    splitter.feed(content=content)
+    splitter.finish(truncated)
+    return splitter.reasoning, splitter.text
+
+
+@pytest.mark.parametrize(
+    ("content", "sent", "reasoning", "answer"),
+    [
+        ("The opening tag stood in the prompt, and I was cut", None, "The opening tag stood in the prompt, and I was cut", ""),
+        ("Seen.</think>Forty-", None, "Seen.", "Forty-"),
+        ("<answer>Forty-", None, "", "Forty-"),
+        ("Forty-", "Seen.", "Seen.", "Forty-"),
+        ("<think>cut", None, "cut", ""),
+    ],
+)
+def test_truncated(content: str, sent: str | None, reasoning: str, answer: str) -> None:
+    assert split_answer(content, sent, truncated=True) == (reasoning, answer)
 
 
 @pytest.mark.parametrize(("content", "sent", "reasoning", "answer"), CASES)

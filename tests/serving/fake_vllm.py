@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--served-model-name")
     parser.add_argument("--api-key")
     options, _ = parser.parse_known_args()
+    options.api_key = options.api_key or os.environ.get("VLLM_API_KEY")  # as vLLM does
     model = options.words[1] if len(options.words) > 1 else "model"
     print(f"(APIServer pid={os.getpid()}) INFO 11-23 05:52:53 [api_utils.py:347] stand-in for {model}", flush=True)
     globals()[options.behaviour](options, options.served_model_name or model)

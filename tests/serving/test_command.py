@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 import socket
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from glyph_pipeline.errors import ConfigError
-from glyph_pipeline.serving import LaunchPlan, VLLMInstallation, plan_launch, render_command
+from glyph_pipeline.serving import LaunchPlan, ServerProfile, VLLMInstallation, plan_launch, render_command
 
 GUIDE = (
     "vllm serve zai-org/Glyph --no-enable-prefix-caching --mm-processor-cache-gb 0 --reasoning-parser glm45 --limit-mm-per-prompt.video 0"
@@ -105,7 +107,42 @@ def test_address_and_name_among_the_extra_arguments_are_understood() -> None:
     assert plan.base_url == f"http://[::1]:{port}/v1"
     assert "--port" not in plan.argv
     assert plan.argv.count("--host") == 1
-    assert "k'" not in repr(plan).replace("--api-key=k'", "")
+    assert "--api-key=k" not in plan.argv
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--api-key", "geheim"], ["--api-key=geheim"], ["--api_key", "geheim"], ["--api-key", "old", "--api-key=geheim"]],
+    ids=" ".join,
+)
+def test_an_api_key_is_kept_off_the_command_line(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "exported")
+    plan = plan_launch(profile="nvidia", extra_args=["--seed", "1", *given, "--enforce-eager"], env={"VLLM_API_KEY": "less"})
+    assert plan.argv[-3:] == ("--seed", "1", "--enforce-eager")
+    assert not any("api" in word or "geheim" in word for word in plan.argv)
+    assert plan.api_key == "geheim"
+    assert plan.environment({"VLLM_API_KEY": "exported"})["VLLM_API_KEY"] == "geheim"
+    assert "geheim" not in repr(plan)
+
+
+@pytest.mark.parametrize("given", [["--api-key", "one", "two"], ["--api-key="], ["--api-key"]], ids=" ".join)
+def test_keys_that_only_the_command_line_can_say_stay_there(given: list[str]) -> None:
+    plan = plan_launch(profile="nvidia", extra_args=given)
+    assert plan.argv[-len(given) :] == tuple(given)
+    assert "VLLM_API_KEY" not in plan.env
+    assert plan.api_key == ("one" if "one" in given else None)
+
+
+def test_the_key_of_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_flag = ServerProfile(accelerator="nvidia", args=("--api-key", "profile", "--enforce-eager"))
+    plan = plan_launch(profile=by_flag)
+    assert (plan.api_key, plan.env["VLLM_API_KEY"], "profile" in plan.argv) == ("profile", "profile", False)
+    plan = plan_launch(profile=by_flag, extra_args=["--api-key=mine"])
+    assert (plan.api_key, plan.env["VLLM_API_KEY"], "profile" in plan.argv) == ("mine", "mine", False)
+    by_variable = ServerProfile(accelerator="nvidia", env={"VLLM_API_KEY": "profile"})
+    assert plan_launch(profile=by_variable).api_key == "profile"
+    monkeypatch.setenv("VLLM_API_KEY", "exported")
+    assert plan_launch(profile=by_variable).api_key == "exported"
 
 
 def test_only_naming_a_host_opens_the_server() -> None:
@@ -193,6 +230,27 @@ def test_models_that_are_none(tmp_path: Path) -> None:
     for nothing in ("", "--port"):
         with pytest.raises(ConfigError, match="not the name of a model"):
             plan_launch(nothing, "nvidia")
+
+
+@pytest.mark.parametrize("model", ["~nosuch-user/x", "m" * 300, f"./{'m' * 300}", f"/{'m' * 300}/x", "a\0b"])
+def test_models_that_cannot_even_be_looked_at(model: str) -> None:
+    for given in (model, Path(model)):
+        with pytest.raises(ConfigError, match=r"The model '.*' cannot be used: \w"):
+            plan_launch(given, "nvidia")
+
+
+@pytest.mark.parametrize("inside", ["", "model"])
+def test_a_model_in_a_folder_that_may_not_be_entered(model_folder: Path, monkeypatch: pytest.MonkeyPatch, inside: str) -> None:
+    looked_at = Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:  # root, as whom tests may run, is refused nothing
+        if model_folder in path.parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return looked_at(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be used: Permission denied"):
+        plan_launch(model_folder / inside, "nvidia")
 
 
 @pytest.mark.parametrize("model", ["zai-org/Glyph", "glyph", "s3://bucket/folder/model"])

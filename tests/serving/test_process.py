@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from glyph_pipeline.errors import ServerStartError
-from glyph_pipeline.serving import ServerProcess, exit_on_sigterm, logs
+from glyph_pipeline.serving import ServerProcess, ServerRecord, exit_on_sigterm, logs, registry
 from glyph_pipeline.serving import process as process_module
 from glyph_pipeline.serving.signals import hold_signals
 
@@ -57,6 +57,21 @@ def test_old_logs_are_cleared_away(monkeypatch: pytest.MonkeyPatch) -> None:
         (first.parent / f"vllm-0{number}.log").touch()
     assert process_module.default_log_path().name > "vllm-04.log"
     assert sorted(path.name for path in first.parent.iterdir()) == ["vllm-03.log", "vllm-04.log"]
+
+
+def test_logs_that_may_still_be_written_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "_KEPT_LOGS", 1)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    folder = process_module.default_log_path().parent
+    dead, living, announced = (folder / f"vllm-20200101-00000{n}-{pid}-a1.log" for n, pid in enumerate((ended.pid, os.getpid(), ended.pid)))
+    for path in (dead, living, announced):
+        path.touch()
+    registry.remember(ServerRecord.of(os.getpid(), base_url="http://127.0.0.1:9/v1", model="m", profile="cpu", log_path=announced))
+    (folder / "vllm-99.log").touch()
+    monkeypatch.setattr(process_module, "_KEPT_LOGS", 2)
+    process_module.default_log_path()
+    assert sorted(folder.iterdir()) == [living, announced, folder / "vllm-99.log"]
 
 
 def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:

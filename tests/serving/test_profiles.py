@@ -71,6 +71,15 @@ def test_a_profile_that_does_not_exist(tmp_path: Path) -> None:
         load_profile(tmp_path / "none.toml")
 
 
+@pytest.mark.parametrize("profile", ["~nosuch-user/x.toml", f"{'p' * 300}.toml", f"/{'p' * 300}/x", "/a\0b"])
+def test_a_profile_that_cannot_even_be_looked_at(profile: str) -> None:
+    for given in (profile, Path(profile)):
+        with pytest.raises(ConfigError, match=r"cannot be read: \w.*auto, cpu, nvidia, rocm"):
+            load_profile(given)
+    with pytest.raises(ConfigError, match="no server profile"):
+        load_profile("p" * 300)
+
+
 def program(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")

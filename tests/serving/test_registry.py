@@ -79,6 +79,34 @@ def test_localhost_is_trusted(process: subprocess.Popen[bytes]) -> None:
         assert running_servers()[0].base_url == url
 
 
+def test_another_machines_records_are_left_alone(process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "node/1")
+    theirs = registry.remember(record_of(process.pid).model_copy(update={"created": 1.0}))
+    monkeypatch.setattr("socket.gethostname", lambda: "node2")
+    assert running_servers() == []
+    ours = registry.remember(record_of(process.pid))
+    assert [record.hostname for record in running_servers()] == ["node2"]
+    assert registry.logs_in_use() == {"/log"}
+    registry.forget(process.pid)
+    assert not ours.exists()
+    assert theirs.exists()
+    assert registry.logs_in_use() == {"/log"}  # its server may run, as far as can be told from here
+    monkeypatch.setattr("socket.gethostname", lambda: "node/1")
+    assert running_servers() == []
+    assert not theirs.exists()
+
+
+def test_a_record_without_a_machine_is_of_this_one(process: subprocess.Popen[bytes]) -> None:
+    path = registry.state_dir() / f"{process.pid}.json"
+    path.parent.mkdir()
+    path.write_text(record_of(process.pid).model_dump_json(exclude={"hostname"}), encoding="utf-8")
+    assert [record.pid for record in running_servers()] == [process.pid]
+    process.kill()
+    process.wait()
+    assert running_servers() == []
+    assert not path.exists()
+
+
 def test_strange_files_are_passed_over(process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     registry.remember(record_of(process.pid))
     (registry.state_dir() / "1.json").write_text("{", encoding="utf-8")

@@ -67,7 +67,12 @@ def test_served_name_and_key(launch: Callable[..., GlyphServer]) -> None:
         assert server.model == "glyph"
         with pytest.raises(ServerUnreachableError, match="wants an API key"):
             GlyphServer.adopt(server.base_url)
-        assert GlyphServer.adopt(server.base_url, api_key="geheim").model == "glyph"
+        adopted = GlyphServer.adopt(server.base_url, api_key="geheim")
+        assert adopted.model == "glyph"
+        assert server.api_key == adopted.api_key == "geheim"
+        assert server.pid is not None
+        assert "geheim" not in " ".join([*psutil.Process(server.pid).cmdline(), repr(server), repr(adopted)])
+        assert "geheim" not in server.log_tail()
 
 
 @pytest.mark.parametrize(("behaviour", "words"), [("dies", "exit code 3.*no such model architecture"), ("never", "not ready after")])
@@ -147,6 +152,30 @@ def test_find(launch: Callable[..., GlyphServer]) -> None:
         assert GlyphServer.find("third") is None
     assert GlyphServer.find() is None
     assert not list(registry.state_dir().glob("*.json"))
+
+
+def test_a_server_that_wants_a_key_is_not_passed_over(launch: Callable[..., GlyphServer]) -> None:
+    with launch(announce=True) as older, launch("ready", "--api-key=geheim", announce=True, served_model_name="glyph") as server:
+        with pytest.raises(ServerUnreachableError, match="wants an API key"):
+            GlyphServer.find()
+        with pytest.raises(ServerUnreachableError, match="refused the API key"):
+            GlyphServer.find(api_key="falsch")
+        found = GlyphServer.find(api_key="geheim")
+        assert found is not None
+        assert (found.base_url, found.api_key) == (server.base_url, "geheim")
+        server.stop()
+        found = GlyphServer.find()
+        assert found is not None
+        assert (found.base_url, found.api_key) == (older.base_url, None)
+
+
+def test_a_server_that_ends_while_it_is_asked_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = registry.ServerRecord.of(os.getpid(), base_url="http://127.0.0.1:9/v1", model="m", profile="cpu", log_path=None)
+    registry.remember(record)
+    answers = iter([True, False])
+    monkeypatch.setattr("glyph_pipeline.serving.server.is_healthy", lambda url: next(answers))
+    assert GlyphServer.find() is None
+    assert next(answers, None) is None
 
 
 LAUNCHER = """

@@ -16,6 +16,7 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     """The environment of a user with nothing set up: no vLLM, no server, no key."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GLYPH_", "OPENAI_", "VLLM_", "HF_"))}
     kept |= {"GLYPH_STATE_DIR": str(state), "GLYPH_VLLM_CPU_HOME": str(state / "no-vllm"), "COLUMNS": "200"}
+    kept["XDG_STATE_HOME"] = str(state / "xdg-state")  # the logs of servers, of which the oldest are deleted
     return kept | more
 
 

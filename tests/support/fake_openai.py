@@ -47,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send(404, {"detail": "Not Found"})
 
     def do_POST(self) -> None:
+        if self.path.startswith("/moved"):
+            self.fake.requests.append({"redirected": True})
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path == "/tokenize" and self.fake.is_vllm:
             text = body.get("prompt")
@@ -75,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         """A stream of chat deltas; ``finish`` None leaves the reason out, ``done`` False breaks off without [DONE]."""
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
-        self.send_header("connection", "close")
+        self.send_header("transfer-encoding", "chunked")  # and so the connection is kept, as vLLM's are
         self.end_headers()
         chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
         if finish is not None:
@@ -84,11 +86,17 @@ class Handler(BaseHTTPRequestHandler):
             chunks.append({"choices": [], "usage": usage})
         for chunk in chunks:
             event = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": self.fake.model, **chunk}
-            self.wfile.write(b"data: " + json.dumps(event).encode() + b"\n\n")
-            self.wfile.flush()
+            self.write_chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
         if done:
-            self.wfile.write(b"data: [DONE]\n\n")
-        self.close_connection = True
+            self.write_chunk(b"data: [DONE]\n\n")
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.close_connection = True
+
+    def write_chunk(self, data: bytes) -> None:
+        """One chunk of a chunked body, sent at once."""
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
 
 
 def _chat_tokens(content: str) -> int:

