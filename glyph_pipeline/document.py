@@ -96,8 +96,16 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
     for signature, kind in _SIGNATURES.items():
         if data.startswith(signature):
             raise BinaryDocumentError(f"{name!r} is {kind}, not a text file.", hint="Convert it to plain text first.")
-    chosen = encoding or next((codec for bom, codec in _BOMS if data.startswith(bom)), "utf-8")
-    if chosen in {"utf-8", "utf-8-sig"}:
+    bom, marked = next(((bom, codec) for bom, codec in _BOMS if data.startswith(bom)), (b"", "utf-8"))
+    try:
+        codec = codecs.lookup(encoding or marked).name
+    except LookupError:
+        raise EncodingError(
+            f"There is no encoding {encoding!r}.", hint="Examples: utf-8, latin-1, cp1252, utf-16, gb18030, shift_jis."
+        ) from None
+    skipped = 0
+    if codec in {"utf-8", "utf-8-sig"}:
+        codec, skipped = "utf-8", len(codecs.BOM_UTF8) if bom == codecs.BOM_UTF8 else 0
         offset = next((index for index, byte in enumerate(data[:65536]) if byte in _CONTROLS), None)
         if offset is not None:
             raise BinaryDocumentError(
@@ -105,19 +113,19 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
                 hint="Convert it to plain text, or name its encoding with --encoding (e.g. utf-16).",
             )
     try:
-        return data.decode(chosen)
-    except LookupError:
-        raise EncodingError(
-            f"There is no encoding {chosen!r}.", hint="Examples: utf-8, latin-1, cp1252, utf-16, gb18030, shift_jis."
-        ) from None
+        text = data[skipped:].decode(codec)
     except UnicodeDecodeError as e:
-        line = data.count(b"\n", 0, e.start) + 1
+        at = e.start + skipped
+        line = data.count(b"\n", 0, at) + 1
         raise EncodingError(
-            f"{name!r} is not valid {chosen}: byte 0x{data[e.start]:02X} at offset {e.start} (line {line}): {e.reason}.",
+            f"{name!r} is not valid {codec}: byte 0x{data[at]:02X} at offset {at} (line {line}): {e.reason}.",
             hint="Name its encoding with --encoding (e.g. latin-1), or mend the file.",
         ) from None
-    except UnicodeError as e:
-        raise EncodingError(f"{name!r} can't be read as {chosen}: {e}.", hint="Name another encoding with --encoding.") from None
+    except (UnicodeError, LookupError) as e:  # also codecs that are no text encodings, such as base64
+        raise EncodingError(f"{name!r} can't be read as {codec}: {e}.", hint="Name another encoding with --encoding.") from None
+    if not text.strip():
+        raise EmptyDocumentError(f"{name!r} is empty: there is nothing to draw.", hint="Give a file with text in it.")
+    return text
 
 
 def _standard_input() -> BinaryIO:

@@ -56,7 +56,25 @@ def test_what_is_not_text(tmp_path: Path, data: bytes) -> None:
         Document.read(write(tmp_path, data))
 
 
-@pytest.mark.parametrize("data", [b"", b"  \n\t"])
+def test_offsets_count_from_the_files_first_byte(tmp_path: Path) -> None:
+    with pytest.raises(EncodingError, match=r"0xFF at offset 6 \(line 1\)"):
+        Document.read(write(tmp_path, codecs.BOM_UTF8 + b"abc\xffde"))
+
+
+@pytest.mark.parametrize("name", ["utf8", "UTF-8", "utf-8-sig"])
+def test_control_characters_are_refused_however_utf8_is_spelt(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BinaryDocumentError):
+        Document.read(write(tmp_path, b"a\x00bc"), name)
+    assert Document.read(write(tmp_path, codecs.BOM_UTF8 + b"abc"), name).text == "abc"
+
+
+@pytest.mark.parametrize("name", ["klingon", "undefined", "base64", "rot13"])
+def test_encodings_that_are_none(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EncodingError):
+        Document.read(write(tmp_path, b"abc"), name)
+
+
+@pytest.mark.parametrize("data", [b"", b"  \n\t", codecs.BOM_UTF8, " \n".encode("utf-16")])
 def test_what_is_empty(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(EmptyDocumentError, match=r"given\.txt"):
         Document.read(write(tmp_path, data))

@@ -1,0 +1,159 @@
+"""The visual lines of every page are those that ReportLab makes of the same paragraphs, line by line."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reportlab_oracle import oracle_pages
+
+from glyph_pipeline import RenderConfig, render
+
+EN = RenderConfig.preset("en")
+RED = '<font color="#FF0000"> \\n </font>'
+NARROW = EN.replace(page_size="100,80", margin_x=2, margin_y=2)
+
+ENGLISH = "the of and a ships harbour lantern when morning, came slowly; rivers unhurriedly - extraordinarily I am (so) far."
+GREEK_AND_CYRILLIC = "ο λόγος θάλασσα Ἀθήνη φως, και γη; в начале было слово, корабль ёлка плывёт — там"
+MARKUP_LIKE = "<b>bold</b> &amp; AT&T a<b \"quoted\" 'single' “curly” & <br/> x>y"
+WHITE_SPACE = "one\ttwo\x0bthree\x0cfour\u2003five\u3000six\u2028seven\x85eight\r\nnine\u00a0ten so\u00adft ze\u200bro "
+
+
+def words(vocabulary: str, count: int, seed: int) -> str:
+    return " ".join(random.Random(seed).choices(vocabulary.split(), k=count))
+
+
+def lines_of(count: int, longest: int, seed: int, vocabulary: str = ENGLISH) -> str:
+    chance = random.Random(seed)
+    return "\n".join(words(vocabulary, chance.randint(0, longest), chance.random()) for _ in range(count))
+
+
+def visible(lines: list[str] | tuple[str, ...]) -> list[str]:
+    return [line.replace("\xa0", " ").rstrip(" ") for line in lines]
+
+
+def assert_same_pages(text: str, config: RenderConfig) -> int:
+    expected = [visible(page.lines) for page in oracle_pages(text, config)]
+    assert [visible(page.lines) for page in render(text, config)] == expected
+    return len(expected)
+
+
+SOURCE_CODE = "\n".join(
+    "\t" * (number % 3)
+    + " " * (number % 7)
+    + f"if (row[{number}] < limit && open) {{ total  +=  row[{number}];\t// {words(ENGLISH, number % 30, number)}"
+    for number in range(120)
+)
+
+TEXTS = {
+    "long paragraphs": lines_of(12, 700, seed=1),
+    "one line": words(ENGLISH, 6000, seed=2),
+    "short and empty lines": lines_of(350, 6, seed=3),
+    "nothing but empty lines, and one word": "\n" * 100 + "end",
+    "indentation and runs of spaces": "\n".join(" " * (n % 9) + words(ENGLISH, n % 25, n).replace("a ", "a   ") + "  " for n in range(250)),
+    "source code with tabs": SOURCE_CODE,
+    "long unbroken strings": "\n".join("0123456789abcdef" * (n % 40) + " " + words(ENGLISH, n % 20, n) for n in range(60)),
+    "quotes and markup": lines_of(60, 90, 4, MARKUP_LIKE),
+    "Greek and Cyrillic": lines_of(30, 200, 5, GREEK_AND_CYRILLIC),
+    "white space of all kinds": WHITE_SPACE * 90,
+}
+
+
+@pytest.mark.parametrize("markup", ["<br/>", RED, "¶"], ids=["break", "red mark", "plain mark"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_kinds_of_text(name: str, markup: str) -> None:
+    assert_same_pages(TEXTS[name], EN.replace(newline_markup=markup))
+
+
+def test_one_line_of_sixty_thousand_characters() -> None:
+    assert assert_same_pages(words(ENGLISH, 12000, seed=6)[:60000], EN) > 5
+
+
+@pytest.mark.parametrize("size", range(7, 15))
+@pytest.mark.parametrize("extra", [0, 1.3, 3])
+def test_sizes_and_leadings(size: int, extra: float) -> None:
+    assert_same_pages(lines_of(40, 90, seed=size), EN.replace(font_size=size, line_height=size + extra))
+
+
+@pytest.mark.parametrize("alignment", ["LEFT", "CENTER", "RIGHT", "JUSTIFY"])
+def test_alignments(alignment: str) -> None:
+    assert assert_same_pages(TEXTS["long paragraphs"], EN.replace(alignment=alignment)) > 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"first_line_indent": 25, "left_indent": 12, "right_indent": 31},
+        {"first_line_indent": -15, "left_indent": 20},
+        {"space_before": 7, "space_after": 3},
+        {"space_before": 2.5, "space_after": 6},
+        {"space_before": 40},
+        {"margin_x": 33, "margin_y": 47},
+        {"page_size": "A3"},
+        {"page_size": "B5", "margin_x": 20},
+        {"page_size": "letter"},
+        {"page_size": "300,120"},
+    ],
+    ids=str,
+)
+def test_indents_spaces_and_page_sizes(changes: dict[str, object]) -> None:
+    assert_same_pages(lines_of(200, 40, seed=7), EN.replace(**changes))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "W\n\nW\n\nW\n\nW\n",  # an empty line at the foot of a page: ReportLab loses it there and repeats it on the next
+        "W\nW\nW\nW\nW\nW\nW\nW",  # behind a break: one more empty line on the next page
+        "W\nW\n\nW\n\nW\n\n",  # the last page has only empty lines
+        "W\n" * 30 + "\n",  # a last paragraph of two empty lines draws nothing
+        "WWWWWWWWWWWWWWW WWWWWWWWWWWWWWW WWWWWWWW aWWWWWWWWaWWWWW",  # the part of a split word above a page's end fits a line
+    ],
+)
+@pytest.mark.parametrize("height", [80, 38])
+def test_where_a_page_ends(text: str, height: int) -> None:
+    assert assert_same_pages(text, NARROW.replace(page_size=f"100,{height}")) > 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"space_before": 5, "space_after": 2.25}, {"line_height": 11.37, "margin_y": 13.37}], ids=str)
+def test_baselines_are_reportlabs(changes: dict[str, float]) -> None:
+    """An H stands on its baseline: the last inked row of each line is the pixel row above it."""
+    config = EN.replace(auto_crop_last_page=False, **changes)
+    text = "\n".join(["HHH HH"] * 170)
+    for page, expected in zip(render(text, config), oracle_pages(text, config), strict=True):
+        inked = (np.asarray(page.to_image()) < 128).any(axis=1)
+        feet = [row + 1 for row, (here, below) in enumerate(pairwise(inked)) if here and not below]
+        drawn = [baseline for baseline, line in zip(expected.baselines, expected.lines, strict=True) if line]
+        assert feet == [int(np.floor(round(config.page_size[1] - baseline, 6))) for baseline in drawn]
+
+
+SHORT = st.text("aiWmlλж.,-", min_size=1, max_size=9)
+LONG = st.text("aiWλж", min_size=12, max_size=60)
+MARKUP = st.text("<>&;\"'#x1", min_size=1, max_size=6)
+CONFIGS = st.builds(
+    NARROW.replace,
+    page_size=st.sampled_from(["100,80", "100,38"]),  # six lines, two lines
+    alignment=st.sampled_from(["LEFT", "JUSTIFY"]),
+    first_line_indent=st.sampled_from([0, 9]),
+    space_before=st.sampled_from([0, 3]),
+    space_after=st.sampled_from([0, 4]),
+    newline_markup=st.sampled_from(["<br/>", RED]),
+)
+
+
+def joined(word: st.SearchStrategy[str], *gaps: str) -> st.SearchStrategy[str]:
+    pieces = st.lists(st.tuples(word, st.sampled_from(gaps)), min_size=1, max_size=40)
+    return pieces.map(lambda pairs: "".join(word + gap for word, gap in pairs))
+
+
+# No U+00A0: where the source has one in a line that begins or ends with white space, ReportLab draws a space more beside a mark.
+@settings(max_examples=200, deadline=None)
+@given(
+    joined(st.one_of(SHORT, LONG, MARKUP), " ", "\n", "\n\n", "  ", "\t", " \n ", "\r\n", "\u2003", "\u00ad", "\u200b", "\n    "), CONFIGS
+)
+def test_random_words_and_white_space(text: str, config: RenderConfig) -> None:
+    assert_same_pages(text, config)
