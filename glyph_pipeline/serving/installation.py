@@ -90,10 +90,14 @@ def _missing() -> MissingExtraError:
 
 def _named(path: Path, source: str) -> VLLMInstallation:
     # The path is not resolved: bin/python of a virtual environment is a link, and only the link finds the environment.
-    path = path.expanduser().absolute()
-    if path.is_dir():
-        path = path / "bin" / "python"
-    if not (path.is_file() and os.access(path, os.X_OK)):
+    try:
+        path = path.expanduser().absolute()
+        if path.is_dir():
+            path = path / "bin" / "python"
+        usable = path.is_file() and os.access(path, os.X_OK)
+    except (OSError, RuntimeError, ValueError):  # an unknown ~user, too long a name, a folder we may not look into
+        usable = False
+    if not usable:
         raise ConfigError(f"There is no program {path} ({source}).", hint="Name the python of an environment that has vLLM.")
     found = _of_python(path, source) if path.name.startswith(("python", "pypy")) else _of_executable(path, source)
     if found is None:

@@ -161,6 +161,9 @@ class TestFindVLLM:
             find_vllm(environment(tmp_path / "bare", None, command=False))
         with pytest.raises(ConfigError, match="no program"):
             find_vllm(tmp_path / "nothing")
+        for odd in ("~nosuchuser/python", "x" * 300, "nul\0"):
+            with pytest.raises(ConfigError, match="no program"):
+                find_vllm(odd)
 
     def test_order(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GLYPH_VLLM_CPU_HOME", str(tmp_path / "cpu"))

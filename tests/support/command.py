@@ -17,6 +17,8 @@ def environment(state: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GLYPH_", "OPENAI_", "VLLM_", "HF_"))}
     kept |= {"GLYPH_STATE_DIR": str(state), "GLYPH_VLLM_CPU_HOME": str(state / "no-vllm"), "COLUMNS": "200"}
     kept["XDG_STATE_HOME"] = str(state / "xdg-state")  # the logs of servers, of which the oldest are deleted
+    # A vLLM on the developer's own path must not be started for a test that is about having none.
+    kept["PATH"] = os.pathsep.join(folder for folder in kept["PATH"].split(os.pathsep) if not (Path(folder) / "vllm").exists())
     return kept | more
 
 

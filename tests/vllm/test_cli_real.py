@@ -150,6 +150,7 @@ def test_serve_is_found_by_the_next_command_and_ends_with_ctrl_c(tiny_model: Pat
             assert (asking.returncode, out) == (8, "")
             assert "4096" in err
         assert marked(mark)
+        assert len(list(state.glob("*.json"))) == 1
         interrupt(server)
         assert server.wait(60) == 0
-    assert [path for path in (state / "servers").glob("*") if path.is_file()] == []
+    assert list(state.glob("*.json")) == []  # where it had been announced
