@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,9 @@ _SIGNATURES = {
     b"\xd0\xcf\x11\xe0": "an old Office document",
 }
 _CONTROLS = frozenset(range(0x20)) - {0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F}
+
+# U+00AD and U+200B are not drawn (rendering/canonical.py), white space leaves no ink. A search ends at the first character that does.
+_INK = re.compile("[^\\s\u00ad\u200b]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +87,14 @@ def as_documents(source: Documents) -> list[Document]:
 
 def require_text(document: Document) -> None:
     """Raise EmptyDocumentError if nothing of the document would leave ink on a page."""
-    # U+00AD and U+200B are not drawn (rendering/canonical.py); white space leaves no ink.
-    if not document.text.strip() or not document.text.translate({0xAD: None, 0x200B: None}).strip():
+    if not _INK.search(document.text):
         name = f"document {document.id!r}" if document.id else "text"
         raise EmptyDocumentError(f"The {name} is empty: there is nothing to draw.", hint="Give a text that is not only white space.")
 
 
 def decode(data: bytes, name: str, encoding: str | None = None) -> str:
     """Bytes of a text file as str, see :meth:`Document.read`; ``name`` is for the messages. Line ends stay as they are."""
-    if not data.strip():
+    if not data or data.isspace():
         raise EmptyDocumentError(f"{name!r} is empty: there is nothing to draw.", hint="Give a file with text in it.")
     for signature, kind in _SIGNATURES.items():
         if data.startswith(signature):
@@ -123,7 +126,7 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
         ) from None
     except (UnicodeError, LookupError) as e:  # also codecs that are no text encodings, such as base64
         raise EncodingError(f"{name!r} can't be read as {codec}: {e}.", hint="Name another encoding with --encoding.") from None
-    if not text.strip():
+    if not text or text.isspace():
         raise EmptyDocumentError(f"{name!r} is empty: there is nothing to draw.", hint="Give a file with text in it.")
     return text
 

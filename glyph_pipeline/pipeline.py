@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import threading
 import time
@@ -332,48 +333,29 @@ def _loop_runs() -> bool:
     return True
 
 
-async def _unattended(work: Callable[[], _T]) -> _T:
-    """Blocking work in a thread that nobody waits for at exit: a server that never answers must not hold up Ctrl-C."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
-
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+def _in_daemon(work: Callable[[], _T]) -> concurrent.futures.Future[_T]:
+    """``work`` in a thread that nobody waits for when Python exits, unlike an executor's."""
+    future: concurrent.futures.Future[_T] = concurrent.futures.Future()
 
     def run() -> None:
-        result, error = None, None
+        if not future.set_running_or_notify_cancel():
+            return
         try:
-            result = work()
+            future.set_result(work())
         except BaseException as e:
-            error = e
-        with contextlib.suppress(RuntimeError):  # the loop has been left
-            loop.call_soon_threadsafe(settle, result, error)
+            future.set_exception(e)
 
     threading.Thread(target=run, name="glyph-pipeline", daemon=True).start()
-    return await future
+    return future
+
+
+async def _unattended(work: Callable[[], _T]) -> _T:
+    """Blocking work whose end need not come: a server that never answers must not hold up Ctrl-C."""
+    return await asyncio.wrap_future(_in_daemon(work))
 
 
 def _run(start: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """Run a coroutine to its end from sync code; in a notebook, where this thread's loop is busy, on another thread."""
     if not _loop_runs():
         return asyncio.run(start())
-    results: list[_T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            results.append(asyncio.run(start()))
-        except BaseException as e:
-            errors.append(e)
-
-    thread = threading.Thread(target=work, name="glyph-pipeline", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    return _in_daemon(lambda: asyncio.run(start())).result()

@@ -99,8 +99,6 @@ class VLLMReader:
             # In the middle of a stream older SDKs let the transport's own exceptions pass, newer ones wrap them.
             broken = opened and isinstance(e, openai.APIConnectionError) and not isinstance(e, openai.APITimeoutError)
             raise (self._broken_off(str(e)) if broken else self._translated(e)) from e
-        except GlyphError:
-            raise
         except Exception as e:
             if type(e).__module__.split(".")[0] not in {"httpx", "httpx2", "httpcore", "httpcore2", "anyio"}:
                 raise
