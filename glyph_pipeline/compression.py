@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from glyph_pipeline.document import Document, Documents, as_documents
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.config import RenderConfig
+from glyph_pipeline.rendering.packages import packages_with
 from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.report import CompressionReport
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
@@ -30,11 +31,11 @@ def compress(
 ) -> CompressedText:
     """Draw a text, a Document or several, and count both sides.
 
-    ``config`` is the preset ``en`` unless given, ``tokenizer`` cl100k_base, ``vision`` GLM-4.1V's arithmetic.
+    ``config`` is the preset for the texts unless given (see RenderConfig.for_texts), ``tokenizer`` cl100k_base, ``vision`` GLM-4.1V's arithmetic.
     Raises EmptyDocumentError, ConfigError, FontError.
     """
     documents = as_documents(source)
-    renderer = Renderer(config)
+    renderer = Renderer(config or RenderConfig.for_texts(document.text for document in documents))
     pages = tuple(page for document in documents for page in renderer.render(document))
     return CompressedText(pages, account(documents, pages, renderer, tokenizer or Cl100kTokenizer(), vision))
 
@@ -56,4 +57,7 @@ def account(
         fonts=renderer.fonts,
         missing={f"U+{ord(char):04X}": count for char, count in missing},
         removed=renderer.losses.removed,
+        invisible=renderer.losses.invisible,
+        # Where installed fonts are left out, installing one would change nothing.
+        packages=packages_with(renderer.losses.missing) if renderer.config.system_fonts else (),
     )

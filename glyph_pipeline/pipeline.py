@@ -103,7 +103,8 @@ class GlyphPipeline:
 
     With ``base_url`` a vLLM server reads (``model`` None: the one it serves); with ``reader`` that one does. With neither,
     a server that ``glyph-compress serve`` started on this machine, else OCR quotes passages (extra ``ocr``). No server is
-    ever started here: see :class:`~glyph_pipeline.serving.GlyphServer`. ``tokenizer`` counts the text tokens; by default
+    ever started here: see :class:`~glyph_pipeline.serving.GlyphServer`. ``config`` None: the preset is chosen by the text of
+    each question's documents (RenderConfig.for_texts). ``tokenizer`` counts the text tokens; by default
     the server's own, else cl100k_base. A pipeline may be used again and again; close it, or use it in a ``with`` block.
 
     Raises ConfigError for a bad URL; :meth:`ask` and its kin raise every other error of the tree.
@@ -122,7 +123,7 @@ class GlyphPipeline:
     ) -> None:
         if base_url is not None and reader is not None:
             raise UsageError("base_url and reader were both given.", hint="Give one: where to read, or what reads.")
-        self.config = config or RenderConfig.preset("en")
+        self.config = config
         self._base_url = base_url
         self._model = model
         self._reader = reader
@@ -182,7 +183,8 @@ class GlyphPipeline:
         connection = await _unattended(self._connect)
         tokenizer = self._tokenizer or connection.tokenizer
         connected = time.perf_counter()
-        renderer = await asyncio.to_thread(Renderer, self.config)
+        config = self.config or await asyncio.to_thread(RenderConfig.for_texts, [document.text for document in documents])
+        renderer = await asyncio.to_thread(Renderer, config)
         drawing: list[Page] = []
         for document in documents:
             pages = renderer.render(document)

@@ -29,7 +29,9 @@ class CompressionReport:
     image arithmetic of ``family``, without the two markers around each image. The question is in neither
     (arXiv 2510.17800 counts so). ``characters`` are Unicode code points; ``image_bytes`` the PNG files' bytes.
     ``missing`` counts, by code point, the characters that no font had and that were drawn as a visible escape;
-    ``removed`` the soft hyphens and zero-width spaces that the official renderer removes too.
+    ``removed`` the soft hyphens and zero-width spaces that the official renderer removes too, ``invisible`` the characters
+    that have no picture by their nature (byte order marks, marks of direction). ``packages`` are the Debian packages whose
+    fonts have what is missing; none where the configuration leaves installed fonts out.
     """
 
     text_tokens: int
@@ -43,6 +45,8 @@ class CompressionReport:
     fonts: tuple[FontUse, ...] = ()
     missing: Mapping[str, int] = field(default_factory=dict)
     removed: int = 0
+    invisible: int = 0
+    packages: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -54,4 +58,5 @@ class CompressionReport:
         data = asdict(self)
         data["fonts"] = [asdict(font) for font in self.fonts]
         data["missing"] = dict(self.missing)
+        data["packages"] = list(self.packages)
         return data | {"ratio": round(self.ratio, 4)}

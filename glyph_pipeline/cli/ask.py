@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from glyph_pipeline.cli.options import build_config, document_options, drawing_options, load_documents
+from glyph_pipeline.cli.options import DRAWING_OPTIONS, build_config, document_options, drawing_options, load_documents
 from glyph_pipeline.cli.render import draw_and_report
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import EXIT_OK, UsageError
@@ -28,7 +28,7 @@ _READING = {
 
 
 @click.command(short_help="Ask about documents, or only draw them (default).")
-@document_options
+@document_options()
 @click.option("-q", "--question", metavar="TEXT", help="What to answer; without it the documents are drawn and reported.")
 @drawing_options
 @click.option("-o", "--output", metavar="DIR", help="Keep the pages, and pages.json, in this folder.")
@@ -58,26 +58,23 @@ def ask(
     docs: tuple[str, ...],
     encoding: str | None,
     question: str | None,
-    config: str,
-    font: str | None,
-    dpi: int | None,
-    font_size: float | None,
-    page_size: str | None,
-    settings: tuple[str, ...],
     output: str | None,
     max_tokens: int,
     show_reasoning: bool,
     as_json: bool,
     quiet: bool,
     start_timeout: float,
-    **server: Any,
+    **options: Any,
 ) -> int:
     """Ask a question about DOC... ('-' is standard input); without one, draw them and report."""
-    drawing = build_config(config, font, dpi, font_size, page_size, settings)
-    find_font(drawing.font)  # before a server is started for pages that can't be drawn
+    chosen = {name: options.pop(name) for name in DRAWING_OPTIONS}
+    server = options
+    build_config((), **chosen)  # what is wrong with the options is said before any document is read
     if question is not None and not question.strip():
         raise UsageError("The question is empty.", hint="Ask something, or leave --question out to draw only.")
     documents = load_documents(docs, encoding)
+    drawing = build_config(documents, **chosen)
+    find_font(drawing.font, drawing.system_fonts)  # before a server is started for pages that can't be drawn
     if question is None:
         _draw_only(documents, drawing, server, output=output, as_json=as_json, quiet=quiet)
         return EXIT_OK

@@ -19,7 +19,8 @@ import click
 from glyph_pipeline import __version__
 from glyph_pipeline.cli.output import print_json
 from glyph_pipeline.errors import GlyphError, MissingExtraError
-from glyph_pipeline.rendering.fonts import find_font, system_fonts
+from glyph_pipeline.rendering import system_fonts
+from glyph_pipeline.rendering.fonts import find_font
 from glyph_pipeline.resources import resource_dir
 from glyph_pipeline.serving import DEFAULT_MODEL, DEFAULT_PORT, GlyphServer, VLLMInstallation, detect_accelerator, find_vllm
 from glyph_pipeline.tokens.text import Cl100kTokenizer
@@ -94,7 +95,7 @@ def _fonts() -> Finding:
         if not verdana.stand_in
         else f"{verdana.family} stands in for Verdana, which is not installed"
     )
-    return Finding("fonts", "ready", f"bundled fonts whole; {len(system_fonts())} installed; {which}")
+    return Finding("fonts", "ready", f"bundled fonts whole; {len(system_fonts.font_files())} installed; {which}")
 
 
 def _tokenizer() -> Finding:

@@ -37,7 +37,7 @@ Exit codes:
 class LazyGroup(DefaultGroup):  # type: ignore[misc]
     """A group whose subcommands are imported when they are used: drawing should not wait for what serving needs."""
 
-    names = ("ask", "render", "serve", "doctor")
+    names = ("ask", "render", "fonts", "serve", "doctor")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order of use."""

@@ -142,12 +142,15 @@ def report_lines(report: CompressionReport) -> list[tuple[str, str]]:
     ]
     if report.missing:
         shown = ", ".join(f"{char} ({count})" for char, count in list(report.missing.items())[:5])
+        helping = f"; fonts that have them: apt install {' '.join(report.packages)}" if report.packages else ""
         rows.append(
             (
                 "not in font",
-                f"{sum(report.missing.values()):,} characters drawn as escapes: {shown}{' ...' if len(report.missing) > 5 else ''}",
+                f"{sum(report.missing.values()):,} characters drawn as escapes: {shown}{' ...' if len(report.missing) > 5 else ''}{helping}",
             )
         )
+    if report.invisible:
+        rows.append(("invisible", f"{report.invisible:,} characters without a picture, such as byte order marks and marks of direction"))
     if report.removed:
         rows.append(("removed", f"{report.removed:,} soft hyphens and zero-width spaces"))
     return rows

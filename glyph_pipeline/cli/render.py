@@ -19,15 +19,16 @@ from glyph_pipeline.tokens.vision import GLM_4V, VisionArithmetic
 
 
 @click.command(short_help="Draw documents into a folder of PNG files.")
-@document_options
+@document_options()
 @drawing_options
 @click.option("-o", "--output", metavar="DIR", default="pages", show_default=True, help="Folder for the pages and pages.json.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No report on standard error.")
 def render(docs: tuple[str, ...], encoding: str | None, output: str, as_json: bool, quiet: bool, **drawing: Any) -> None:
     """Draw DOC... ('-' is standard input) as pages and report the compression ratio."""
-    config = build_config(**drawing)
-    draw_and_report(load_documents(docs, encoding), config, output=output, as_json=as_json, quiet=quiet)
+    build_config((), **drawing)  # what is wrong with the options is said before any document is read
+    documents = load_documents(docs, encoding)
+    draw_and_report(documents, build_config(documents, **drawing), output=output, as_json=as_json, quiet=quiet)
 
 
 def draw_and_report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -79,6 +79,14 @@ Colour = Annotated[
 ]
 PointLength = Annotated[float, Field(ge=0, le=1000)]
 
+# Keys that official files don't have.
+_OURS = ("columns", "column_gap", "crop_multiple", "system_fonts")
+# Han, kana, Hangul syllables, full-width forms: what the preset zh has a width of one em for.
+_WIDE = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff60]")
+_WHITE = re.compile(r"\s")
+# Of each text the first 100,000 characters are looked at, and of the rest 50 pieces of 2,000.
+_SAMPLE, _PIECES, _PIECE = 100_000, 50, 2_000
+
 _BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
 _COLOURED = re.compile(r'<font\s+color\s*=\s*"(#[0-9a-fA-F]{6})"\s*>([^<>]*)</font>', re.IGNORECASE)
 
@@ -125,7 +133,7 @@ class RenderConfig(BaseModel):
     margin_y: PointLength = 10
     font: Annotated[
         str, Field(min_length=1, validation_alias=AliasChoices("font-path", "font_path", "font"), serialization_alias="font-path")
-    ] = "DejaVuSans.ttf"
+    ] = "Verdana"
     font_size: Annotated[float, Field(ge=2, le=200)] = 9
     line_height: Annotated[float, Field(ge=2, le=400)] | None = None
     font_color: Colour = (0, 0, 0)
@@ -144,6 +152,11 @@ class RenderConfig(BaseModel):
     auto_crop_width: bool = True
     auto_crop_last_page: bool = True
     newline_markup: str = "<br/>"
+    # Ours, not in official files: what they do by default leaves the official drawing as it is.
+    columns: Annotated[int, Field(ge=1, le=20)] = 1
+    column_gap: PointLength = 12
+    crop_multiple: Annotated[int, Field(ge=1, le=512)] = 1
+    system_fonts: bool = True
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -174,7 +187,7 @@ class RenderConfig(BaseModel):
         if narrowest < self.font_size:
             raise NothingFitsError(
                 f"no glyph fits: page-size {self.page_size[0]:g} pt wide less margin-x {self.margin_x:g} pt and {FRAME_PADDING_PT:g} pt of padding, twice "
-                f"each, and the indents leaves {narrowest:g} pt for a font of {self.font_size:g} pt"
+                f"each, and the indents{f', in {self.columns} columns,' if self.columns > 1 else ''} leaves {narrowest:g} pt for a font of {self.font_size:g} pt"
             )
         return self
 
@@ -185,8 +198,14 @@ class RenderConfig(BaseModel):
 
     @property
     def line_width(self) -> float:
-        """Room for a line in pt, without first-line-indent."""
-        return self.page_size[0] - 2 * (self.margin_x + FRAME_PADDING_PT) - self.left_indent - self.right_indent
+        """Room for a line in its column in pt, without first-line-indent."""
+        return self.column_width - self.left_indent - self.right_indent
+
+    @property
+    def column_width(self) -> float:
+        """Width of one column in pt, indents included."""
+        gaps = self.column_gap * (self.columns - 1)
+        return (self.page_size[0] - 2 * (self.margin_x + FRAME_PADDING_PT) - gaps) / self.columns
 
     @property
     def frame_height(self) -> float:
@@ -211,8 +230,14 @@ class RenderConfig(BaseModel):
         return RenderConfig(**kept, **{name.replace("_", "-"): value for name, value in changes.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """The official JSON: kebab-case keys, "W,H" page size, hex colours. ``RenderConfig(**d)`` gives an equal config."""
+        """The official JSON: kebab-case keys, "W,H" page size, hex colours; keys of ours where they differ from their defaults.
+
+        ``RenderConfig(**d)`` gives an equal config.
+        """
         data = self.model_dump(by_alias=True, mode="json")
+        for name in _OURS:
+            if getattr(self, name) == RenderConfig.model_fields[name].default:
+                del data[name.replace("_", "-")]
         data["page-size"] = ",".join(str(side).removesuffix(".0") for side in self.page_size)
         for name in ("font-color", "page-bg-color", "para-bg-color", "para-border-color"):
             data[name] = "#{:02X}{:02X}{:02X}".format(*data[name])
@@ -258,6 +283,20 @@ class RenderConfig(BaseModel):
     def presets(cls) -> tuple[str, ...]:
         """Names of the presets that ship with the package."""
         return tuple(sorted(path.stem for path in resource_dir("configs").glob("*.json")))
+
+    @classmethod
+    def for_texts(cls, texts: Iterable[str]) -> RenderConfig:
+        """The preset for texts when none is named: ``zh`` where at least a tenth of their characters is Chinese, Japanese or Korean, else ``en``.
+
+        White space does not count. Of each text the first 100,000 characters are looked at, and 50 evenly spread pieces of the rest.
+        """
+        wide = seen = 0
+        for text in texts:
+            step = max(_PIECE, (len(text) - _SAMPLE) // _PIECES)
+            for piece in (text[:_SAMPLE], *(text[start : start + _PIECE] for start in range(_SAMPLE, len(text), step))):
+                seen += len(piece) - len(_WHITE.findall(piece))
+                wide += 0 if piece.isascii() else len(_WIDE.findall(piece))
+        return cls.preset("zh" if wide * 10 >= seen > 0 else "en")
 
     @classmethod
     def resolve(cls, name_or_path: str) -> RenderConfig:

@@ -1,4 +1,4 @@
-"""Layout: visual lines onto pages, with the pen position of every glyph in points. Knows no bitmaps and no pixels."""
+"""Layout: visual lines onto the columns of pages. Knows no bitmaps and no pixels."""
 
 from __future__ import annotations
 
@@ -7,38 +7,44 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from glyph_pipeline.rendering.canonical import CanonicalBlock, Losses, blocks, canonical_block, to_text
-from glyph_pipeline.rendering.config import FRAME_PADDING_PT, Alignment, RenderConfig
-from glyph_pipeline.rendering.fonts import Font
+from glyph_pipeline.rendering.canonical import CanonicalBlock, Losses, blocks, canonical_block, is_chinese, to_text
+from glyph_pipeline.rendering.chain import FontChain
+from glyph_pipeline.rendering.config import FRAME_PADDING_PT, RenderConfig
 from glyph_pipeline.rendering.linebreak import VisualLines, break_lines
-from glyph_pipeline.rendering.shaping import ShapedText, shape
+from glyph_pipeline.rendering.linebreak_cjk import break_chinese, plain_rest, spaced_rest, with_break_spaces
+from glyph_pipeline.rendering.shaping import ShapedText, TextShaper
 
 _FUZZ_PT = 1e-6  # ReportLab's tolerance for "fits the frame"
-_NOTHING_PT = 1e-8  # and for "nothing to spare"
+# ReportLab breaks what is left of a Chinese paragraph anew on every page, with more spaces each time: quadratic, and in the end
+# nothing but spaces. So do we on as many pages; then what is left goes on without them.
+_BROKEN_ANEW = 8
+# Lines are broken anew for this many pages ahead. Any line is at least an eighth full, so the next page can't run out of them.
+_PAGES_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
 class LaidBlock:
-    """A block of text, shaped and broken into visual lines."""
+    """A block of text, shaped and broken into visual lines; ``chinese`` by the CJK rule."""
 
     text: CanonicalBlock
     shaped: ShapedText
     lines: VisualLines
+    chinese: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Slab:
     """Lines first..last-1 of one paragraph that stand on one page, below ``blank`` empty ones.
 
-    ``top`` is its upper edge in pt below the page's edge.
+    ``top`` is its upper edge in pt below the page's edge, ``left`` the left edge of its lines (without first-line-indent).
     """
 
     block: LaidBlock
     first: int
     last: int
     top: float
+    left: float
     blank: int
     begins_paragraph: bool
 
@@ -58,30 +64,17 @@ class PageLayout:
     slabs: tuple[Slab, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PositionedGlyphs:
-    """Glyphs of a slab with their pen positions in pt, arrays of shape (n,).
-
-    ``x`` counts from the page's left edge. The baseline is ``above_foot`` over the slab's lower edge, which is ``foot``
-    over the page's lower edge: apart, because that is how the PDF of the official renderer adds them up.
-    """
-
-    glyph_ids: npt.NDArray[np.uint16]
-    x: npt.NDArray[np.float64]
-    above_foot: npt.NDArray[np.float64]
-    foot: float
-    marked: npt.NDArray[np.bool_] | None
-
-
-def lay_out(text: str, config: RenderConfig, font: Font, losses: Losses) -> Iterator[PageLayout]:
+def lay_out(text: str, config: RenderConfig, chain: FontChain, losses: Losses) -> Iterator[PageLayout]:
     """Pages of ``text``, in order, one at a time; their start..end tile it. No page if nothing in it is drawn."""
     number, start, slabs = 1, 0, list[Slab]()
     y, at_top, space_after = 0.0, True, 0.0
     leading, height = config.leading, config.frame_height
     origin = config.margin_y + FRAME_PADDING_PT
-    for block in _laid_blocks(text, config, font, losses):
-        for first, last in _paragraphs(block.lines):
-            begins, blank = True, 0
+    shaper = TextShaper(chain)
+    column, lefts = 0, column_lefts(config)
+    for laid in _laid_blocks(text, config, shaper, losses):
+        for first, last in _paragraphs(laid.lines):
+            block, begins, blank, splits = laid, True, 0, 0
             while True:
                 before = 0.0 if at_top else max(config.space_before - space_after, 0.0)
                 room = height - y - before
@@ -91,9 +84,9 @@ def lay_out(text: str, config: RenderConfig, font: Font, losses: Losses) -> Iter
                     if count <= 1:  # ReportLab leaves no first line alone at the foot of a page
                         count = 0
                 if count:
-                    slab = Slab(block, first, first + count - blank, origin + y + before, blank, begins)
-                    if slab.last != last:
-                        slab = _split_foot(slab, config, font)
+                    slab = Slab(block, first, first + count - blank, origin + y + before, lefts[column], blank, begins)
+                    if slab.last != last and not block.chinese:
+                        slab = _split_foot(slab, config, chain)
                     slabs.append(slab)
                     y += before + count * leading
                     first += count - blank
@@ -101,49 +94,31 @@ def lay_out(text: str, config: RenderConfig, font: Font, losses: Losses) -> Iter
                 if first == last:
                     y += config.space_after
                     space_after = config.space_after
+                    at_top = at_top and not space_after
                     break
-                # Split behind a line break, ReportLab draws that break once more on the next page: an empty line.
-                blank = int(block.lines.hard[first - 1]) if count else 0
                 end = int(block.lines.source[first])
-                yield PageLayout(number, start, end, tuple(slabs))
-                number, start, slabs = number + 1, end, []
+                # Split behind a line break, ReportLab draws that break once more on the next page: an empty line.
+                blank = int(block.lines.hard[first - 1]) if count and not block.chinese else 0
+                if block.chinese and count and splits <= _BROKEN_ANEW:
+                    block, first, last, splits = _broken_anew(laid, block, first, last, splits, config, shaper)
+                    # Of a last empty line nothing is left. ReportLab puts that on this page if there is any room.
+                    y += config.space_after
+                    space_after = config.space_after
+                    if first == last and height - y - max(config.space_before - space_after, 0.0) > 0:
+                        break
+                column += 1
+                if column == len(lefts):
+                    yield PageLayout(number, start, end, tuple(slabs))
+                    number, start, slabs, column = number + 1, end, [], 0
                 y, at_top, space_after = 0.0, True, 0.0
-    if slabs:
+    if slabs or number > 1:  # after a split, there may be nothing left to draw but the page
         yield PageLayout(number, start, len(text), tuple(slabs))
 
 
-def position(slab: Slab, config: RenderConfig, font: Font) -> PositionedGlyphs:
-    """Where every glyph of a slab stands."""
-    lines, pen, text = slab.block.lines, slab.block.shaped.pen, slab.block.text
-    starts, ends = lines.starts[slab.first : slab.last], lines.ends[slab.first : slab.last]
-    begin, end = int(starts[0]), int(ends[-1])
-    line_of = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, end)))
-    points = config.font_size / font.units_per_em
-    x = (pen[begin:end] - pen[starts][line_of]) * points
-
-    indent = np.zeros(len(starts))
-    indent[0] = config.first_line_indent if slab.begins_paragraph else 0.0
-    spare = config.line_width - indent - (pen[ends] - pen[starts]) * points
-    left = config.margin_x + FRAME_PADDING_PT + config.left_indent + indent
-    over_full = spare < -_NOTHING_PT
-    stretched = over_full
-    if config.alignment is Alignment.RIGHT:
-        left = left + np.where(over_full, 0.0, spare)
-    elif config.alignment is Alignment.CENTER:
-        left = left + np.where(over_full, 0.0, spare / 2)
-    elif config.alignment is Alignment.JUSTIFY:
-        stretched = over_full | ~lines.hard[slab.first : slab.last]
-    if stretched.any():
-        x += _word_spacing(text.codepoints[begin:end], line_of, starts - begin, ends - begin, np.where(stretched, spare, 0.0))
-    height = slab.count * config.leading
-    below_top = config.font_size + (slab.blank + np.arange(len(starts), dtype=np.float64)) * config.leading
-    return PositionedGlyphs(
-        glyph_ids=slab.block.shaped.glyph_ids[begin:end],
-        x=left[line_of] + x,
-        above_foot=(height - below_top)[line_of],
-        foot=config.page_size[1] - slab.top - height,
-        marked=None if text.marked is None else text.marked[begin:end],
-    )
+def column_lefts(config: RenderConfig) -> tuple[float, ...]:
+    """Left edge of the lines of each column, in pt from the page's left edge."""
+    first = config.margin_x + FRAME_PADDING_PT + config.left_indent
+    return tuple(first + column * (config.column_width + config.column_gap) for column in range(config.columns))
 
 
 def line_texts(page: PageLayout) -> tuple[str, ...]:
@@ -157,14 +132,21 @@ def line_texts(page: PageLayout) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _laid_blocks(text: str, config: RenderConfig, font: Font, losses: Losses) -> Iterator[LaidBlock]:
-    mark = config.newline_mark
-    units = font.units_per_em / config.font_size
-    width, first_width = config.line_width * units, (config.line_width - config.first_line_indent) * units
+def _laid_blocks(text: str, config: RenderConfig, shaper: TextShaper, losses: Losses) -> Iterator[LaidBlock]:
+    mark, chinese = config.newline_mark, is_chinese(text)
     for start, end in blocks(text):
-        block = canonical_block(text, start, end, font, mark, losses)
-        shaped = shape(block.codepoints, font)
-        yield LaidBlock(block, shaped, break_lines(block, shaped, width, first_width))
+        yield _laid(canonical_block(text, start, end, shaper.chain, mark, losses, chinese), config, shaper, chinese)
+
+
+def _laid(block: CanonicalBlock, config: RenderConfig, shaper: TextShaper, chinese: bool, begun: bool = False) -> LaidBlock:
+    """The block shaped and broken; ``begun`` if it is the rest of a paragraph, with no first line to indent."""
+    shaped = shaper.shape(block.codepoints)
+    units = shaper.chain.units_per_em / config.font_size
+    indent = 0.0 if begun else config.first_line_indent
+    # The CJK rule has a tolerance of its own, that of words has none.
+    width = config.line_width + (_FUZZ_PT if chinese else 0.0)
+    lines = (break_chinese if chinese else break_lines)(block, shaped, width * units, (width - indent) * units)
+    return LaidBlock(block, shaped, lines, chinese)
 
 
 def _paragraphs(lines: VisualLines) -> Iterator[tuple[int, int]]:
@@ -176,7 +158,7 @@ def _paragraphs(lines: VisualLines) -> Iterator[tuple[int, int]]:
     yield from pairwise(bounds)
 
 
-def _split_foot(slab: Slab, config: RenderConfig, font: Font) -> Slab:
+def _split_foot(slab: Slab, config: RenderConfig, chain: FontChain) -> Slab:
     """The slab as ReportLab draws it above a page split: it breaks the lines of that part once more, by themselves."""
     lines, pen = slab.block.lines, slab.block.shaped.pen
     foot = slab.last - 1
@@ -190,22 +172,30 @@ def _split_foot(slab: Slab, config: RenderConfig, font: Font) -> Slab:
         spaces = np.flatnonzero(slab.block.text.codepoints[lines.starts[foot - 1] : end] == 0x20)
         word = int(lines.starts[foot - 1] + spaces[-1]) + 1 if spaces.size else end
         indent = config.first_line_indent if slab.begins_paragraph and foot - 1 == slab.first else 0.0
-        if word < start and (pen[end] - pen[word]) * config.font_size / font.units_per_em <= config.line_width - indent:
+        if word < start and (pen[end] - pen[word]) * config.font_size / chain.units_per_em <= config.line_width - indent:
             lines.ends[foot - 1], lines.starts[foot] = word - 1, word
     return slab
 
 
-def _word_spacing(
-    codepoints: npt.NDArray[np.uint32],
-    line_of: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
-    ends: npt.NDArray[np.int64],
-    spare: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """How far each glyph moves right, in pt, when the spaces of line i share ``spare[i]`` (left if that is negative)."""
-    spaces = (codepoints == 0x20) | (codepoints == 0xA0)
-    before = np.concatenate(([0], np.cumsum(spaces)))
-    count = before[ends] - before[starts]
-    share = np.where(count > 0, spare / np.maximum(count, 1), 0.0)
-    shifted: npt.NDArray[np.float64] = (before[:-1] - before[starts][line_of]) * share[line_of]
-    return shifted
+def _broken_anew(
+    laid: LaidBlock, block: LaidBlock, first: int, last: int, splits: int, config: RenderConfig, shaper: TextShaper
+) -> tuple[LaidBlock, int, int, int]:
+    """(block, first, last, splits): what is left of a Chinese paragraph behind a page end, as ReportLab breaks that by itself.
+
+    ``laid`` is where the paragraph comes from, ``block`` what was left of it after ``splits`` page ends.
+    """
+    text, lines = block.text, block.lines
+    if text.one_fragment is None or text.one_fragment[lines.paragraph[first]]:
+        return block, first, last, splits
+    page = int(config.frame_height / config.leading) + 1
+    whole = text.origin is None or bool(text.paragraph_ends[-1])
+    if splits < _BROKEN_ANEW and (whole or last - first > (_PAGES_AHEAD + 1) * page):
+        rest = spaced_rest(text, lines, first, last, at_most=(_BROKEN_ANEW + _PAGES_AHEAD + 1) * page)
+        block = _laid(rest, config, shaper, chinese=True, begun=True)
+        space = shaper.shape(np.array([0x20], np.uint32))
+        block = replace(block, lines=with_break_spaces(block.lines, int(space.pen[-1])))
+        return block, 0, len(block.lines.starts), splits + 1
+    assert text.origin is not None
+    rest = plain_rest(laid.text, int(np.append(text.origin, text.origin[-1] + 1)[lines.starts[first]]))
+    block = _laid(rest, config, shaper, chinese=True, begun=True)
+    return block, 0, len(block.lines.starts), _BROKEN_ANEW + 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import zlib
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +20,13 @@ def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     """
     height, width = pixels.shape[:2]
     colour_type = 0 if pixels.ndim == 2 else 2
-    rows = np.zeros((height, 1 + width * (1 if pixels.ndim == 2 else 3)), np.uint8)  # column 0: filter type 0, none
+    rows = np.empty((height, 1 + width * (1 if pixels.ndim == 2 else 3)), np.uint8)
+    rows[:, 0] = 0  # filter type 0, none
     rows[:, 1:] = pixels.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
-    body = isal_zlib.compress(rows.tobytes(), _LEVEL)
+    body = isal_zlib.compress(rows, _LEVEL)
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", body), _chunk(b"IEND", b"")))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", isal_zlib.crc32(data, isal_zlib.crc32(kind)))

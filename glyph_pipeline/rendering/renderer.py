@@ -8,8 +8,8 @@ from itertools import islice
 from glyph_pipeline.document import Document, require_text
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.canonical import Losses
+from glyph_pipeline.rendering.chain import FontChain
 from glyph_pipeline.rendering.config import RenderConfig
-from glyph_pipeline.rendering.fonts import Font, find_font
 from glyph_pipeline.rendering.layout import PageLayout, lay_out, line_texts
 from glyph_pipeline.rendering.png import encode_png
 from glyph_pipeline.rendering.raster import Rasteriser
@@ -28,14 +28,14 @@ class Renderer:
 
     def __init__(self, config: RenderConfig | None = None) -> None:
         self.config = config or RenderConfig.preset("en")
-        self.font: Font = find_font(self.config.font)
+        self.chain = FontChain(self.config.font, self.config.system_fonts)
         self.losses = Losses()
-        self._raster = Rasteriser(self.config, self.font)
+        self._raster = Rasteriser(self.config, self.chain)
 
     @property
     def fonts(self) -> tuple[FontUse, ...]:
-        """The font files that draw."""
-        return (self.font.use,)
+        """The font files that have drawn, the configured one first."""
+        return self.chain.uses
 
     def render(self, document: str | Document) -> Iterator[Page]:
         """The document's pages, drawn a batch at a time as they are asked for. Raises EmptyDocumentError at once."""
@@ -45,7 +45,7 @@ class Renderer:
         return self._pages(document)
 
     def _pages(self, document: Document) -> Iterator[Page]:
-        layouts = lay_out(document.text, self.config, self.font, self.losses)
+        layouts = lay_out(document.text, self.config, self.chain, self.losses)
         size = max(1, min(PAGES_PER_BATCH, _BATCH_PIXELS // (self._raster.width * self._raster.height)))
         # The first page alone: whoever waits for it should not wait for fifteen more.
         batch, following = list(islice(layouts, 1)), list(islice(layouts, size))
@@ -63,6 +63,8 @@ class Renderer:
 def render(text: str | Document, config: RenderConfig | None = None) -> Iterator[Page]:
     """Draw a text: a lazy iterator of :class:`~glyph_pipeline.page.Page`.
 
-    ``config`` is the preset ``en`` unless given. Raises EmptyDocumentError and FontError at once, before the first page.
+    ``config`` is the preset for the text unless given (see RenderConfig.for_texts). Raises EmptyDocumentError and FontError at once, before the first page.
     """
+    if config is None:
+        config = RenderConfig.for_texts([text if isinstance(text, str) else text.text])
     return Renderer(config).render(text)

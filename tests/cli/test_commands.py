@@ -59,7 +59,8 @@ def test_json_holds_answer_and_account(tmp_path: Path) -> None:
     assert data["question"] == "What?"
     assert data["documents"] == [str(SAMPLE)]
     assert data["config"] == RenderConfig.preset("en").to_dict()
-    assert data["report"]["fonts"][0]["file"] == "DejaVuSans.ttf"
+    assert data["report"]["fonts"][0]["requested"] == "Verdana"
+    assert (data["report"]["invisible"], data["report"]["packages"]) == (0, [])
     assert isinstance(data["report"]["ratio"], float)
 
 

@@ -80,7 +80,7 @@ def test_broken_encoding_is_read_when_it_is_named(tmp_path: Path) -> None:
         (["--font-size", "1"], ["font-size", "2"]),
         (["--set", "font-colour=#000000"], ["unknown key 'font-colour'", "font-color"]),
         (["--set", "font-color=red"], ["font-color = 'red'", "#000000"]),
-        (["--config", "nonesuch"], ["nonesuch", "Presets: en"]),
+        (["--config", "nonesuch"], ["nonesuch", "Presets: aligned, code, columns, en"]),
         (["--dpi", "600", "--page-size", "5000,5000"], ["megapixels"]),
     ],
 )

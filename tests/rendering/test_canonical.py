@@ -9,20 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glyph_pipeline.rendering.canonical import LINES_PER_PARAGRAPH, Losses, blocks, canonical_block, escape, to_text
+from glyph_pipeline.rendering.chain import FontChain
 from glyph_pipeline.rendering.config import NewlineMark
-from glyph_pipeline.rendering.fonts import find_font
 
-FONT = find_font("DejaVuSans.ttf")
+CHAIN = FontChain("DejaVuSans.ttf", installed=False)
 BREAK = NewlineMark()
 MARK = NewlineMark(text=" \\n ", colour=(255, 0, 0))
 
 
 def drawn(text: str, mark: NewlineMark = BREAK) -> str:
-    return to_text(canonical_block(text, 0, len(text), FONT, mark, Losses()).codepoints)
+    return to_text(canonical_block(text, 0, len(text), CHAIN, mark, Losses()).codepoints)
 
 
 def sources(text: str, mark: NewlineMark = BREAK) -> list[int]:
-    return canonical_block(text, 0, len(text), FONT, mark, Losses()).source.tolist()
+    return canonical_block(text, 0, len(text), CHAIN, mark, Losses()).source.tolist()
 
 
 @pytest.mark.parametrize(
@@ -59,30 +59,30 @@ def test_every_drawn_character_knows_its_source() -> None:
 
 def test_removed_characters_are_counted() -> None:
     losses = Losses()
-    canonical_block("so\xadft\xad ze\u200bro", 0, 12, FONT, BREAK, losses)
+    canonical_block("so\xadft\xad ze\u200bro", 0, 12, CHAIN, BREAK, losses)
     assert losses.removed == 3
     assert not losses.missing
 
 
 def test_characters_without_a_glyph_become_escapes_with_their_offset() -> None:
-    text = "go \U0001f525\U0001f525 \x00!"
+    text = "go \U000f0001\U000f0001 \x00!"
     losses = Losses()
-    block = canonical_block(text, 0, len(text), FONT, BREAK, losses)
-    assert to_text(block.codepoints) == "go [U+1F525][U+1F525] [U+0000]!"
+    block = canonical_block(text, 0, len(text), CHAIN, BREAK, losses)
+    assert to_text(block.codepoints) == "go [U+F0001][U+F0001] [U+0000]!"
     assert block.source.tolist() == [0, 1, 2, *[3] * 9, *[4] * 9, 5, *[6] * 8, 7]
-    assert losses.missing == {"\U0001f525": 2, "\x00": 1}
+    assert losses.missing == {"\U000f0001": 2, "\x00": 1}
 
 
 def test_lone_surrogates_are_escaped_too() -> None:
     losses = Losses()
     text = "a\ud800b"
-    assert to_text(canonical_block(text, 0, 3, FONT, BREAK, losses).codepoints) == "a[U+D800]b"
+    assert to_text(canonical_block(text, 0, 3, CHAIN, BREAK, losses).codepoints) == "a[U+D800]b"
     assert losses.missing == {"\ud800": 1}
 
 
 def test_a_newline_mark_replaces_the_breaks_within_a_paragraph_only() -> None:
     text = "\n".join(["x"] * (LINES_PER_PARAGRAPH + 2))
-    block = canonical_block(text, 0, len(text), FONT, MARK, Losses())
+    block = canonical_block(text, 0, len(text), CHAIN, MARK, Losses())
     paragraph = " \\n ".join(["x"] * LINES_PER_PARAGRAPH)
     assert to_text(block.codepoints) == paragraph + "\nx \\n x"
     assert block.unit_source.tolist() == [0, 2 * LINES_PER_PARAGRAPH]
@@ -120,7 +120,7 @@ TROUBLE = st.text(st.sampled_from("ab \t\n\r\x0c\x85\xa0\xad\u200b\u3000é中\U0
 @given(st.one_of(TROUBLE, st.text(max_size=60)), st.sampled_from([BREAK, MARK]))
 def test_nothing_is_dropped_or_made_up(text: str, mark: NewlineMark) -> None:
     losses = Losses()
-    block = canonical_block(text, 0, len(text), FONT, mark, losses)
+    block = canonical_block(text, 0, len(text), CHAIN, mark, losses)
     source = block.source.tolist()
     assert source == sorted(source)
     characters = to_text(block.codepoints)

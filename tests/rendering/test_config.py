@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from glyph_pipeline import RenderConfig
+from glyph_pipeline import RenderConfig, render
 from glyph_pipeline.errors import ConfigError, PageTooSmallError
 from glyph_pipeline.rendering.config import NewlineMark
+from glyph_pipeline.resources import resource_dir
+from glyph_pipeline.tokens.vision import GLM_4V
 
 OFFICIAL = {
     "page-size": "595,842",
@@ -66,9 +68,10 @@ def test_a_font_path_is_meant_beside_the_file(tmp_path: Path) -> None:
 
 
 def test_the_preset_is_the_configuration_glyph_was_trained_with() -> None:
-    assert RenderConfig.presets() == ("en",)
     config = RenderConfig.preset("en")
     assert config == RenderConfig(line_height=10)
+    assert config.font == "Verdana"
+    assert RenderConfig.preset("zh") == config.replace(font="NotoSansMonoCJKsc-Regular.otf")
     assert (config.page_size, config.dpi, config.font_size, config.leading, config.alignment.value) == ((595, 842), 72, 9, 10, "LEFT")
     assert (config.line_width, config.frame_height, config.pixel_size) == (563, 810, (595, 842))
     assert config.auto_crop_width
@@ -152,7 +155,7 @@ def test_pages_beyond_memory() -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no configuration file.*Presets: en"):
+    with pytest.raises(ConfigError, match=r"no configuration file.*Presets: aligned, .*en, "):
         RenderConfig.load(tmp_path / "nothing.json")
     with pytest.raises(ConfigError, match="line 1, column 9: not valid JSON"):
         RenderConfig.load(write(tmp_path, '{"dpi": }'))
@@ -167,3 +170,88 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 def test_resolve_takes_a_preset_or_a_path(tmp_path: Path) -> None:
     assert RenderConfig.resolve("en") == RenderConfig.preset("en")
     assert RenderConfig.resolve(str(write(tmp_path, {"dpi": 96}))).dpi == 96
+
+
+@pytest.mark.parametrize("name", RenderConfig.presets())
+def test_every_preset_names_every_official_key_and_loads_to_itself(name: str) -> None:
+    written = json.loads((resource_dir("configs") / f"{name}.json").read_text("utf-8"))
+    assert OFFICIAL.keys() <= written.keys()
+    assert RenderConfig.preset(name).to_dict() == written
+
+
+def test_keys_of_ours_are_written_where_they_differ() -> None:
+    ours = {"columns": 3, "column-gap": 6.0, "crop-multiple": 28, "system-fonts": False}
+    config = RenderConfig(**ours)
+    assert config.to_dict() == RenderConfig().to_dict() | ours
+    assert RenderConfig(**json.loads(json.dumps(config.to_dict()))) == config
+    assert config.replace(dpi=96).replace(dpi=72) == config
+    assert not ours.keys() & config.replace(columns=1, column_gap=12, crop_multiple=1, system_fonts=True).to_dict().keys()
+
+
+HAN = "灯塔建于一七九一年"
+
+
+@pytest.mark.parametrize(
+    ("texts", "preset"),
+    [
+        ([], "en"),
+        ([" \n"], "en"),
+        (["The lamp of Orm Point was lit in 1791."], "en"),
+        ([HAN], "zh"),
+        (["ひらがなとカタカナ"], "zh"),
+        (["등대는 밤마다"], "zh"),
+        (["ＦＵＬＬ ＷＩＤＴＨ"], "zh"),
+        (["Русский, ελληνικά, हिन्दी, עברית, 🔥"], "en"),
+        # A tenth of what is not white space, no less.
+        (["a" * 9 + "灯" + " \n" * 500], "zh"),
+        (["a" * 10 + "灯"], "en"),
+        (["a" * 50, HAN], "zh"),
+        (["a" * 500, HAN], "en"),
+    ],
+)
+def test_the_preset_for_texts(texts: list[str], preset: str) -> None:
+    assert RenderConfig.for_texts(iter(texts)) == RenderConfig.preset(preset)
+
+
+def test_the_whole_of_a_long_text_is_sampled() -> None:
+    assert RenderConfig.for_texts(["English. " * 20_000 + HAN * 40_000]) == RenderConfig.preset("zh")
+    # The sample is bounded: of 50 million characters it looks at the first and at 50 short pieces.
+    long = "English. " * 5_000_000
+    seen = 0
+
+    class Watched(str):
+        def __getitem__(self, key: Any) -> str:
+            nonlocal seen
+            piece = super().__getitem__(key)
+            seen += len(piece)
+            return piece
+
+    assert RenderConfig.for_texts([Watched(long)]) == RenderConfig.preset("en")
+    assert 100_000 < seen <= 205_000
+
+
+@pytest.mark.parametrize(
+    "text", ["The lamp was lit at dusk and put out at dawn, every day of the year but one.\n" * 170, "short\n" * 100, HAN * 700]
+)
+def test_aligned_pages_have_the_lines_of_en_and_whole_patches(text: str) -> None:
+    aligned, en = list(render(text, RenderConfig.preset("aligned"))), list(render(text, RenderConfig.preset("en")))
+    assert [(page.start, page.end, page.lines) for page in aligned] == [(page.start, page.end, page.lines) for page in en]
+    # 28 px: GLM-4V's patches of 14, merged two by two.
+    assert all(page.width % 28 == page.height % 28 == 0 for page in aligned)
+    assert all(GLM_4V.resized(page.width, page.height) == (page.width, page.height) for page in aligned)
+
+
+def test_columns_and_newline_marks_save_pages_on_short_lines() -> None:
+    text = "".join(f"12:{minute // 60:02}:{minute % 60:02} valve open\n" for minute in range(700))
+    pages = {name: len(list(render(text, RenderConfig.preset(name)))) for name in ("en", "tight", "columns", "newline-mark", "code")}
+    assert pages["columns"] * 3 <= pages["tight"] + 2
+    assert pages["newline-mark"] * 2 < pages["en"]
+    assert pages["code"] * 2 <= pages["en"] + 1
+    assert pages["tight"] < pages["en"]
+
+
+def test_the_newline_mark_is_red() -> None:
+    (page,) = render("one\ntwo", RenderConfig.preset("newline-mark"))
+    assert page.lines == ("one \\n two",)
+    colours = {colour for _, colour in page.to_image().convert("RGB").getcolors() or []}
+    assert (255, 0, 0) in colours or any(red > 200 > 60 > green for red, green, _ in colours)

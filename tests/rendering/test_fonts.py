@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fontTools.ttLib import TTFont
 
 from glyph_pipeline.errors import FontError
-from glyph_pipeline.rendering import fonts
-from glyph_pipeline.rendering.fonts import bundled_fonts, find_font
+from glyph_pipeline.rendering import fonts, system_fonts
+from glyph_pipeline.rendering.bundled import bundled_faces
+from glyph_pipeline.rendering.fonts import find_font
 from glyph_pipeline.resources import resource_dir
 
 BUNDLED = resource_dir("fonts") / "DejaVuSans.ttf"
+
+
+def installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fonts in ``folder`` are the installed ones; the cache is there, too."""
+    monkeypatch.setattr(system_fonts, "font_files", lambda: tuple(sorted(folder.glob("*.ttf"))))
+    monkeypatch.setattr(system_fonts, "cache_file", lambda: folder / "cache" / "fonts.json")
+    system_fonts.faces.cache_clear()
+    fonts._find_file.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _what_is_installed_is_looked_at_anew() -> Iterator[None]:
+    yield
+    system_fonts.faces.cache_clear()
+    fonts._find_file.cache_clear()
 
 
 @pytest.mark.parametrize("name", [str(BUNDLED), "DejaVuSans.ttf", "DejaVuSans", "dejavu sans", "DejaVu Sans"])
@@ -35,30 +51,27 @@ def test_an_installed_font_by_file_name_and_by_family(tmp_path: Path, monkeypatc
                 record.string = style
         tables.save(tmp_path / f"Harbour-{style}.ttf")
     (tmp_path / "broken.ttf").write_bytes(b"no font")
-    monkeypatch.setattr(fonts, "system_fonts", lambda: tuple(sorted(tmp_path.glob("*.ttf"))))
-    fonts._find_font.cache_clear()
+    installed(tmp_path, monkeypatch)
     assert find_font("Harbour-Bold").path.name == "Harbour-Bold.ttf"
     # Of a family the regular face, whatever the order of its files.
     assert find_font("Harbour Sans").path.name == "Harbour-Regular.ttf"
-    fonts._find_font.cache_clear()
+    with pytest.raises(FontError, match="no font 'Harbour Sans'"):
+        find_font("Harbour Sans", installed=False)
 
 
 @pytest.mark.parametrize("name", ["Verdana", "verdana.ttf", "../config/Verdana.ttf"])
-def test_what_stands_in_for_verdana_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "system_fonts", lambda: ())
-    fonts._find_font.cache_clear()
+def test_what_stands_in_for_verdana_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(tmp_path, monkeypatch)
     use = find_font(name).use
     assert (use.file, use.requested, use.stand_in) == ("DejaVuSans.ttf", name, True)
-    fonts._find_font.cache_clear()
 
 
 def test_verdana_itself_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(BUNDLED, tmp_path / "Verdana.ttf")
-    monkeypatch.setattr(fonts, "system_fonts", lambda: (tmp_path / "Verdana.ttf",))
-    fonts._find_font.cache_clear()
+    installed(tmp_path, monkeypatch)
     use = find_font("../config/Verdana.ttf").use
     assert (use.file, use.stand_in) == ("Verdana.ttf", False)
-    fonts._find_font.cache_clear()
+    assert find_font("Verdana", installed=False).use.stand_in
 
 
 def test_fonts_that_are_missing_or_none(tmp_path: Path) -> None:
@@ -81,17 +94,17 @@ def test_glyphs_and_advances_are_the_files_own() -> None:
     font = find_font("DejaVuSans")
     tables = TTFont(BUNDLED)
     text = "Aäß Ωж—“x”"
-    gids = font.glyph_ids(np.array([ord(char) for char in text], np.uint32))
+    gids = [font.glyph_id(ord(char)) for char in text]
     names = [tables.getBestCmap()[ord(char)] for char in text]
-    assert gids.tolist() == [tables.getGlyphID(name) for name in names]
-    assert font.advances(gids).tolist() == [tables["hmtx"][name][0] for name in names]
-    assert not font.has[ord("中")]
+    assert gids == [tables.getGlyphID(name) for name in names]
+    assert [font.advance(gid) for gid in gids] == [tables["hmtx"][name][0] for name in names]
+    assert font.glyph_id(ord("中")) == 0
 
 
 def test_bundled_fonts_have_checksums_and_a_licence() -> None:
     folder = resource_dir("fonts")
     listed = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines())
-    assert {path.name for path in bundled_fonts()} == set(listed)
+    assert {face.path.name for face in bundled_faces()} == set(listed)
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert "Bitstream Vera" in (folder / "LICENSE-DejaVu.txt").read_text("utf-8")

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from glyph_pipeline import RenderConfig, render
-from glyph_pipeline.rendering.fonts import find_font
+from glyph_pipeline.rendering.chain import FontChain
 
-FONT = find_font("DejaVuSans.ttf")
+CHAIN = FontChain("DejaVuSans.ttf", installed=False)
 SIZE = 9.0
 PADDING = 12.0  # ReportLab's frame, both sides
 
@@ -20,7 +20,8 @@ PADDING = 12.0  # ReportLab's frame, both sides
 def width(text: str) -> float:
     """Of the text in pt, by the font's own advances."""
     codepoints = np.array([ord(char) for char in text], np.uint32)
-    return float(FONT.advances(FONT.glyph_ids(codepoints)).sum()) * SIZE / FONT.units_per_em
+    CHAIN.learn(codepoints)
+    return float(CHAIN.advances[codepoints].sum()) * SIZE / CHAIN.units_per_em
 
 
 def lines(text: str, room: float, **changes: object) -> list[str]:
