@@ -88,7 +88,7 @@ class GlyphAtlas:
         slots = self._slot_of[places]
         unknown = slots == _UNKNOWN
         if unknown.any():
-            for place in np.unique(places[unknown]).tolist():
+            for place in np.flatnonzero(np.bincount(places[unknown])).tolist():
                 number, within = divmod(place, PLACES)
                 pixel, quarter = divmod(within, PHASES)
                 self._slot_of[place] = self._make(glyphs[number], pixel, quarter)

@@ -83,7 +83,8 @@ class FontChain:
         kinds: npt.NDArray[np.uint8] = self.kinds[codepoints]
         unknown = kinds == Kind.UNKNOWN
         if unknown.any():
-            for codepoint in np.unique(codepoints[unknown]).tolist():
+            # Not np.unique, which loads numpy.ma: 8 ms of the first page's 190.
+            for codepoint in np.flatnonzero(np.bincount(codepoints[unknown])).tolist():
                 self._learn(codepoint)
             kinds = self.kinds[codepoints]
         return kinds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -91,10 +92,9 @@ _BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
 _COLOURED = re.compile(r'<font\s+color\s*=\s*"(#[0-9a-fA-F]{6})"\s*>([^<>]*)</font>', re.IGNORECASE)
 
 
-class NewlineMark(BaseModel):
+@dataclass(frozen=True, slots=True)
+class NewlineMark:
     """What stands for a line break of the source: a real break (``text`` None), or ``text`` in ``colour`` within running lines."""
-
-    model_config = ConfigDict(frozen=True)
 
     text: str | None = None
     colour: Rgb | None = None

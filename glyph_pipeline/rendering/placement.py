@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,14 +75,14 @@ def place(slab: Slab, config: RenderConfig, chain: FontChain) -> PlacedGlyphs:
         # "Left" is where lines begin: a right-to-left paragraph begins at the right.
         right_to_left = np.append(clusters.base, 0)[starts] & 1
         left = left + np.where(stretched, 0.0, spare * right_to_left)
-    left = printed(left) + printed(config.left_indent)
+    left = printed(left) + printed_length(config.left_indent)
     height = slab.count * config.leading
     # One line down at a time, as a PDF's T* goes.
-    down = np.full(slab.count, -float(printed(config.leading)))
+    down = np.full(slab.count, -printed_length(config.leading))
     down[0] = 0.0
-    above_foot = printed(height - config.font_size) + np.add.accumulate(down)[slab.blank :]
-    foot = float(printed(config.page_size[1] - slab.top - height))
-    frame = float(printed(slab.left - config.left_indent))
+    above_foot = printed_length(height - config.font_size) + np.add.accumulate(down)[slab.blank :]
+    foot = printed_length(config.page_size[1] - slab.top - height)
+    frame = printed_length(slab.left - config.left_indent)
     marked = None if text.marked is None else text.marked[begin:end]
     if clusters is None:
         return PlacedGlyphs(shaped.numbers[begin:end], left[line_of] + x, line_of, above_foot, foot, frame, None, marked)
@@ -113,6 +114,12 @@ def printed(values: npt.ArrayLike) -> Points:
     decimals = np.clip(6 - np.log10(np.maximum(size, 1.0)).astype(np.int64), 0, 6)
     scale = 10.0**decimals
     return np.where(size <= 1e-7, 0.0, np.rint(exact * scale) / scale)
+
+
+@lru_cache(1024)
+def printed_length(length: float) -> float:
+    """:func:`printed` of one length; pages of one configuration have few different ones."""
+    return float(printed(length))
 
 
 def _reorder(x: Points, advances: Points, clusters: Clusters, codepoints: npt.NDArray[np.uint32], line: slice, begin: int) -> None:
