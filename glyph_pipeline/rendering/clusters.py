@@ -6,9 +6,10 @@ Fonts and scripts are chosen cluster by cluster, HarfBuzz shapes, and words are 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,15 @@ class Clusters:
     rise: npt.NDArray[np.float64]
     levels: Levels | None
     base: Levels | None
+
+
+class _Piece(NamedTuple):
+    """Characters of one cluster, where they start in their word, and the font that has them all; None where they are plain."""
+
+    start: int
+    text: str
+    font: Font | None
+    script: str
 
 
 class Shaper:
@@ -129,8 +139,17 @@ class Shaper:
     def _shape_word(self, word: str, odd: bool) -> list[ClusterShape]:
         """The clusters of a piece of one level, in the order of its characters."""
         shapes: list[ClusterShape] = []
+        for (font, script), pieces in groupby(self._pieces(word, odd), key=lambda piece: (piece.font, piece.script)):
+            run = list(pieces)
+            if font is None:
+                shapes += [self._plain(piece.start, piece.text) for piece in run]
+            else:
+                shapes += self._harfbuzz(font, script, "".join(piece.text for piece in run), run[0].start, odd)
+        return shapes
+
+    def _pieces(self, word: str, odd: bool) -> Iterator[_Piece]:
+        """The word's clusters with the font of each; single characters where a font has not the whole cluster."""
         script = "Zyyy"
-        pieces: list[tuple[int, str, Font | None, str]] = []
         clusters: list[tuple[int, str, str, bool]] = []
         for match in _CLUSTER.finditer(word):
             cluster = match.group()
@@ -144,18 +163,12 @@ class Shaper:
             for start, cluster in run:
                 font = None if plain else common or self._chain.font_with(cluster)
                 if font is not None:
-                    pieces.append((start, cluster, font, script))
+                    yield _Piece(start, cluster, font, script)
                     continue
                 # Plain characters, or a cluster that no font has as a whole: character by character.
-                singles = [None if plain else self._chain.font_with(char) or self._chain.fonts[0] for char in cluster]
-                pieces += [(start + index, char, single, script) for index, (char, single) in enumerate(zip(cluster, singles, strict=True))]
-        for (font, run_script), pieces_of_run in groupby(pieces, key=lambda piece: (piece[2], piece[3])):
-            parts = list(pieces_of_run)
-            if font is None:
-                shapes += [self._plain(start, char) for start, char, _, _ in parts]
-            else:
-                shapes += self._harfbuzz(font, run_script, "".join(text for _, text, _, _ in parts), parts[0][0], odd)
-        return shapes
+                for index, char in enumerate(cluster):
+                    single = None if plain else self._chain.font_with(char) or self._chain.fonts[0]
+                    yield _Piece(start + index, char, single, script)
 
     def _plain(self, start: int, char: str) -> ClusterShape:
         number, advance = int(self._chain.numbers[ord(char)]), int(self._chain.advances[ord(char)])

@@ -29,8 +29,8 @@ class PlacedGlyphs:
 
     ``frame`` is the left edge of the text's frame in pt from the page's. The baseline of line i is ``above_foot[i]`` (lines,)
     over the slab's lower edge, which is ``foot`` over the page's lower edge, in pt: apart, because that is how the PDF of the
-    official renderer adds them up. ``rise`` (n,) lifts glyphs off their
-    baseline, in pt; ``marked`` (n,) are those of newline marks; None where there are none.
+    official renderer adds them up. ``rise`` (n,) lifts glyphs off their baseline, in pt; ``marked`` (n,) are those of newline marks; None where there
+    are none.
     """
 
     numbers: npt.NDArray[np.int32]
@@ -57,25 +57,19 @@ def place(slab: Slab, config: RenderConfig, chain: FontChain) -> PlacedGlyphs:
     indent = np.zeros(len(starts))
     indent[0] = config.first_line_indent if slab.begins_paragraph else 0.0
     spare = config.line_width - indent - lines.widths[slab.first : slab.last] * points
-    left = indent
-    stretched = spare < -_NOTHING_PT  # over-full: the spaces, if there are any, are drawn narrower
-    if config.alignment is Alignment.JUSTIFY:
-        at_break = lines.at_break[slab.first : slab.last].copy()
-        if not slab.block.chinese and slab.last < len(lines.paragraph) and lines.paragraph[slab.last] == lines.paragraph[slab.last - 1]:
-            at_break[-1] = False  # above a page split ReportLab sees the end of a paragraph there
-        stretched = (stretched | ~lines.hard[slab.first : slab.last]) & ~at_break
+    stretched = _stretched(slab, config, spare)
     if stretched.any():
         spacing, stretched = _word_spacing(slab, np.where(stretched, spare, 0.0))
         x += spacing
+    room = np.where(stretched, 0.0, spare)
     if config.alignment is Alignment.RIGHT:
-        left = left + np.where(stretched, 0.0, spare)
+        indent += room
     elif config.alignment is Alignment.CENTER:
-        left = left + np.where(stretched, 0.0, spare / 2)
+        indent += room / 2
     elif clusters is not None and clusters.base is not None:
         # "Left" is where lines begin: a right-to-left paragraph begins at the right.
-        right_to_left = np.append(clusters.base, 0)[starts] & 1
-        left = left + np.where(stretched, 0.0, spare * right_to_left)
-    left = printed(left) + printed_length(config.left_indent)
+        indent += room * (np.append(clusters.base, 0)[starts] & 1)
+    left = printed(indent) + printed_length(config.left_indent)
     height = slab.count * config.leading
     # One line down at a time, as a PDF's T* goes.
     down = np.full(slab.count, -printed_length(config.leading))
@@ -120,6 +114,19 @@ def printed(values: npt.ArrayLike) -> Points:
 def printed_length(length: float) -> float:
     """:func:`printed` of one length; pages of one configuration have few different ones."""
     return float(printed(length))
+
+
+def _stretched(slab: Slab, config: RenderConfig, spare: Points) -> npt.NDArray[np.bool_]:
+    """The lines whose spaces share what is ``spare``: over-full ones, and with JUSTIFY those that a paragraph goes on behind."""
+    lines = slab.block.lines
+    over_full: npt.NDArray[np.bool_] = spare < -_NOTHING_PT
+    if config.alignment is not Alignment.JUSTIFY:
+        return over_full
+    at_break = lines.at_break[slab.first : slab.last].copy()
+    if not slab.block.chinese and slab.last < len(lines.paragraph) and lines.paragraph[slab.last] == lines.paragraph[slab.last - 1]:
+        at_break[-1] = False  # above a page split ReportLab sees the end of a paragraph there
+    stretched: npt.NDArray[np.bool_] = (over_full | ~lines.hard[slab.first : slab.last]) & ~at_break
+    return stretched
 
 
 def _reorder(x: Points, advances: Points, clusters: Clusters, codepoints: npt.NDArray[np.uint32], line: slice, begin: int) -> None:

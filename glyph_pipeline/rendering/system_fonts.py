@@ -110,7 +110,15 @@ def _load(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
+    return {name: entry for name, entry in data.items() if _is_entry(entry)} if isinstance(data, dict) else {}
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is what :func:`faces` keeps of a file, not something that another program or a broken disk left."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("faces"), list) or "stamp" not in entry:
+        return False
+    kinds = {"index": int, "family": str, "style": str, "ranges": list}
+    return all(isinstance(face, dict) and all(isinstance(face.get(key), kind) for key, kind in kinds.items()) for face in entry["faces"])
 
 
 def _save(path: Path, entries: dict[str, Any]) -> None:

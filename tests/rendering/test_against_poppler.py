@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracle_texts import ENGLISH, GREEK_AND_CYRILLIC, MARKUP_LIKE, RED, lines_of, words
 from poppler_oracle import PopplerMissingError, oracle_images, poppler_pages
 from truetype_cjk import truetype_font
 
 from glyph_pipeline import RenderConfig, render
 
 EN = RenderConfig.preset("en").replace(font="DejaVuSans.ttf", system_fonts=False)
-RED = '<font color="#FF0000"> \\n </font>'
 
 # Mean absolute difference of a page, of 255. A glyph a quarter of a pixel off on every page makes about 0.005, a line one
 # pixel too low 0.05.
@@ -23,19 +23,7 @@ BLENDED = 0.15
 # What a user may count on, whatever the configuration.
 PROMISED = 0.5
 
-ENGLISH = "the of and a ships harbour lantern when morning, came slowly; rivers unhurriedly - extraordinarily I am (so) far."
-GREEK_AND_CYRILLIC = "ο λόγος θάλασσα Ἀθήνη φως, και γη; в начале было слово, корабль ёлка плывёт — там"
 CHINESE = "清晨的港口灯笼船慢慢地来了河水流过安静的村庄冬天开始了道路已经关闭信件来得很晚没有人知道谁敲了两次钟，，。。；：？！、（）“”《》"
-MARKUP_LIKE = "<b>bold</b> &amp; AT&T a<b \"quoted\" 'single' “curly” & <br/> x>y"
-
-
-def words(vocabulary: str, count: int, seed: int) -> str:
-    return " ".join(random.Random(seed).choices(vocabulary.split(), k=count))
-
-
-def lines_of(count: int, longest: int, seed: int, vocabulary: str = ENGLISH) -> str:
-    chance = random.Random(seed)
-    return "\n".join(words(vocabulary, chance.randint(0, longest), chance.randrange(1 << 30)) for _ in range(count))
 
 
 def chinese_lines(count: int, longest: int, seed: int, english: float = 0.0) -> str:

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle_texts import ENGLISH, GREEK_AND_CYRILLIC, MARKUP_LIKE, RED, lines_of, words
 from reportlab_oracle import assert_same_pages, assert_same_positions, oracle_pages
 
 from glyph_pipeline import RenderConfig, render
 
 EN = RenderConfig.preset("en").replace(font="DejaVuSans.ttf", system_fonts=False)
-RED = '<font color="#FF0000"> \\n </font>'
 NARROW = EN.replace(page_size="100,80", margin_x=2, margin_y=2)
 
-ENGLISH = "the of and a ships harbour lantern when morning, came slowly; rivers unhurriedly - extraordinarily I am (so) far."
-GREEK_AND_CYRILLIC = "ο λόγος θάλασσα Ἀθήνη φως, και γη; в начале было слово, корабль ёлка плывёт — там"
-MARKUP_LIKE = "<b>bold</b> &amp; AT&T a<b \"quoted\" 'single' “curly” & <br/> x>y"
 WHITE_SPACE = "one\ttwo\x0bthree\x0cfour\u2003five\u3000six\u2028seven\x85eight\r\nnine\u00a0ten so\u00adft ze\u200bro "
-
-
-def words(vocabulary: str, count: int, seed: int) -> str:
-    return " ".join(random.Random(seed).choices(vocabulary.split(), k=count))
-
-
-def lines_of(count: int, longest: int, seed: int, vocabulary: str = ENGLISH) -> str:
-    chance = random.Random(seed)
-    return "\n".join(words(vocabulary, chance.randint(0, longest), chance.random()) for _ in range(count))
 
 
 SOURCE_CODE = "\n".join(

@@ -44,49 +44,32 @@ def test_a_right_to_left_paragraph_begins_at_the_right() -> None:
     assert ink_columns("a שלום")[1] < 100
 
 
+def seen(text: str, shapes: str) -> str:
+    """Those of the glyphs ``shapes`` that stand on the first page, from left to right."""
+    renderer = Renderer(WIDE)
+    layout = next(lay_out(text, WIDE, renderer.chain, Losses()))
+    glyphs = place(layout.slabs[0], WIDE, renderer.chain)
+    renderer.chain.learn(np.array([ord(char) for char in shapes], np.uint32))
+    names = {int(renderer.chain.numbers[ord(char)]): char for char in shapes}
+    assert len(names) == len(set(shapes))
+    return "".join(names.get(number, "") for number in glyphs.numbers[np.argsort(glyphs.x, kind="stable")].tolist())
+
+
 def test_letters_run_from_right_to_left() -> None:
-    # Bet then vav then bet: the first letter is the right-most one.
-    one, two = drawn("בו"), drawn("וב")
-    assert not np.array_equal(one, two)
-    bet = drawn("ב")
-    assert np.array_equal(one[:, 294 - 8 : 294], bet[:, 294 - 8 : 294]) or np.array_equal(one[:, -9:], bet[:, -9:])
+    assert seen("שלום", "שלום") == "םולש"
+    assert seen("shalom", "shalom") == "shalom"
 
 
 def test_numbers_and_latin_keep_their_order_within_hebrew() -> None:
     """In visual order the digits of 123 stand as they do alone; the word before them stands to their right."""
-    page = drawn("שלום 123")
-    alone = drawn("123")
-    columns = np.flatnonzero(alone.any(axis=0))
-    digits = alone[:, columns[0] : columns[-1] + 1]
-    places = [x for x in range(page.shape[1] - digits.shape[1]) if np.array_equal(page[:, x : x + digits.shape[1]], digits)]
-    assert places or _similar(page, digits)
-
-
-def _similar(page: Pixels, part: Pixels) -> bool:
-    """Whether the part is found up to its quarter-pixel phase."""
-    width = part.shape[1]
-    return min(int((page[:, x : x + width] ^ part).sum()) for x in range(page.shape[1] - width)) < 0.35 * part.sum()
+    assert seen("שלום 123", "שלום123") == "123םולש"
+    assert seen("שלום abc 4", "שלוםabc4") == "abc4םולש"
 
 
 def test_brackets_are_mirrored_where_they_run_from_right_to_left() -> None:
-    page = drawn("(שלום)")
-    columns = np.flatnonzero(page.any(axis=0))
-    # A closing bracket would bulge to the right at the right end; the opening one bulges to the left.
-    opening = page[:, columns[-1] - 2 : columns[-1] + 1]
-    latin = drawn("(")
-    start = np.flatnonzero(latin.any(axis=0))[0]
-    mirrored = latin[:, start : start + 3][:, ::-1]
-    assert abs(int(opening.sum()) - int(mirrored.sum())) <= 4
-
-
-def test_brackets_around_a_number_are_mirrored_too() -> None:
-    """From left to right one sees an opening shape, the digits and a closing one, whatever runs which way."""
-    renderer = Renderer(WIDE)
-    (layout,) = lay_out("שנים (11 שורות) עד (27)", WIDE, renderer.chain, Losses())
-    glyphs = place(layout.slabs[0], WIDE, renderer.chain)
-    shapes = {renderer.chain.numbers[ord(char)]: char for char in "()1127"}
-    seen = "".join(shapes.get(number, "") for number in glyphs.numbers.tolist())
-    assert seen == "(27)(11)"
+    """From left to right one sees an opening shape, what it holds, and a closing one, whatever runs which way."""
+    assert seen("(שלום)", "(שלום)") == "(םולש)"
+    assert seen("שנים (11 שורות) עד (27)", "()127") == "(27)(11)"
 
 
 def test_arabic_letters_join() -> None:
@@ -111,7 +94,7 @@ def test_a_mark_stands_over_its_letter_and_takes_no_room() -> None:
     below = slice(int(rows[0]) + 2, None)
     assert np.array_equal(plain[below, 10:], marked[below, 10:])
     assert marked.sum() > plain.sum()
-    assert np.array_equal(drawn("\u00e9"), drawn("e\u0301")) or abs(int(drawn("\u00e9").sum()) - int(drawn("e\u0301").sum())) <= 3
+    assert np.array_equal(drawn("\u00e9"), drawn("e\u0301"))
 
 
 def test_plain_text_beside_complex_text_is_drawn_as_ever() -> None:

@@ -59,6 +59,18 @@ def test_an_installed_font_by_file_name_and_by_family(tmp_path: Path, monkeypatc
         find_font("Harbour Sans", installed=False)
 
 
+@pytest.mark.parametrize("entry", ["7", "{}", '{"stamp": [], "faces": [{"index": "0"}]}', '{"stamp": 0, "faces": {}}'])
+def test_a_cache_of_another_shape_is_made_anew(entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    font = Path(shutil.copy(BUNDLED, tmp_path / "Copy.ttf"))
+    cache = tmp_path / "cache" / "fonts.json"
+    cache.parent.mkdir()
+    cache.write_text(f'{{"{font}": {entry}}}')
+    installed(tmp_path, monkeypatch)
+    (face,) = system_fonts.faces()
+    assert (face.path, face.family) == (font, "DejaVu Sans")
+    assert '"DejaVu Sans"' in cache.read_text()
+
+
 @pytest.mark.parametrize("name", ["Verdana", "verdana.ttf", "../config/Verdana.ttf"])
 def test_what_stands_in_for_verdana_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(tmp_path, monkeypatch)

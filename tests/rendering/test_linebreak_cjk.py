@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle_texts import RED
 from reportlab.lib.textsplit import ALL_CANNOT_START
 from reportlab_oracle import assert_same_pages, assert_same_positions, visible
 from truetype_cjk import truetype_font
@@ -22,7 +23,6 @@ HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 400))) + "中文字国"
 PUNCTUATION = "，。、；：？！“”‘’（）《》【】「」『』〔〕［］—…·％°"
 KANA = "ーっァ々あいうアイウ"
 MARK = "¶"
-RED = '<font color="#FF0000"> \\n </font>'
 MARKUPS = pytest.mark.parametrize("markup", ["<br/>", RED, MARK], ids=["break", "red mark", "plain mark"])
 ALIGNMENTS = pytest.mark.parametrize("alignment", ["LEFT", "CENTER", "RIGHT", "JUSTIFY"])
 
