@@ -20,7 +20,7 @@ from glyph_pipeline.errors import ConfigError, ReadError, ServerUnreachableError
 from glyph_pipeline.page import Page
 from glyph_pipeline.planning import Window, plan_window
 from glyph_pipeline.reading.ocr import OCRReader
-from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, PageRead, Quote, Reader, ReadResult, ReasoningDelta, Usage
+from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, PageRead, Quote, Reader, ReadResult, ReasoningDelta, Retrying, Usage
 from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.reading.vllm import VLLMReader
 from glyph_pipeline.rendering.config import RenderConfig
@@ -95,7 +95,7 @@ class Answer:
         return data | {"truncated": self.truncated}
 
 
-PipelineEvent: TypeAlias = PageDrawn | Drawn | PageRead | ReasoningDelta | AnswerDelta | Answer
+PipelineEvent: TypeAlias = PageDrawn | Drawn | PageRead | ReasoningDelta | AnswerDelta | Retrying | Answer
 
 
 class GlyphPipeline:

@@ -39,16 +39,30 @@ class PageRead:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """More of the reasoning."""
+    """More of the reasoning. ``window`` is set by the pipeline: the window that reasons (1-based), None for the merging of several."""
 
     text: str
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerDelta:
-    """More of the answer."""
+    """More of the answer; ``window`` as in :class:`ReasoningDelta`."""
 
     text: str
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Reading failed in a way that may pass: it begins anew in ``seconds``, and what came of it so far is void.
+
+    ``reason`` is the error's message; ``window`` as in :class:`ReasoningDelta`.
+    """
+
+    reason: str
+    seconds: float
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,7 @@ class ReadResult:
     quotes: tuple[Quote, ...] = ()
 
 
-ReadEvent: TypeAlias = PageRead | ReasoningDelta | AnswerDelta | ReadResult
+ReadEvent: TypeAlias = PageRead | ReasoningDelta | AnswerDelta | Retrying | ReadResult
 
 
 class Reader(Protocol):
