@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -77,12 +78,19 @@ def as_documents(source: Documents) -> list[Document]:
         raise EmptyDocumentError("There is no document.", hint="Give at least one text.")
     for document in documents:
         require_text(document)
-    if len(documents) > 1:
-        # Nameless ones could not be told apart in quotes and page folders.
-        documents = [
-            document if document.id else replace(document, id=f"document {number}") for number, document in enumerate(documents, 1)
-        ]
-    return documents
+    return documents if len(documents) == 1 else _told_apart(documents)
+
+
+def _told_apart(documents: list[Document]) -> list[Document]:
+    """The documents, none without a name and no two with the same: quotes, citations and page folders go by them."""
+    names: set[str] = set()
+    named = []
+    for number, document in enumerate(documents, 1):
+        wanted = document.id or f"document {number}"
+        name = next(name for name in chain([wanted], (f"{wanted} ({again})" for again in count(2))) if name not in names)
+        names.add(name)
+        named.append(document if document.id == name else replace(document, id=name))
+    return named
 
 
 def require_text(document: Document) -> None:

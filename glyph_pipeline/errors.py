@@ -20,15 +20,17 @@ The tree, with the exit code that ``glyph-compress`` ends with::
     |-- ReadError                    9   the server refused or broke off the request
     `-- OutputError                 11   a result could not be written
 
-Two more exit codes belong to no exception: 10, the answer was cut off (what was read is printed), and 130, Ctrl-C.
+More exit codes belong to no exception: 10, the answer was cut off (what was read is printed), 12, items of a batch failed
+(their rows say why), and 130, Ctrl-C.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 EXIT_OK = 0
 EXIT_TRUNCATED = 10
+EXIT_ITEMS_FAILED = 12
 EXIT_INTERRUPTED = 130
 
 
@@ -47,6 +49,16 @@ class GlyphError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it is, not made anew from the message: the constructors differ, and worker processes send errors back.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[GlyphError], args: tuple[Any, ...], state: dict[str, Any]) -> GlyphError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(GlyphError):
@@ -128,19 +140,37 @@ class WrongModelError(ServerError):
 
 
 class ContextLengthError(GlyphError):
-    """The pages and the question are longer than the model's context."""
+    """The pages and the question are longer than the model's context; ``limit`` is the context in tokens, if it is known."""
 
     exit_code = 8
 
+    def __init__(self, message: str, *, limit: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
+
 
 class ReadError(GlyphError):
-    """The server refused the request or broke it off."""
+    """The server refused the request or broke it off.
+
+    ``status`` is the HTTP status, if there was one. ``transient``: the same request may succeed later. ``retry_after``: the
+    seconds after which the server wants to be asked again, if it said so.
+    """
 
     exit_code = 9
 
-    def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        transient: bool = False,
+        retry_after: float | None = None,
+        hint: str | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.transient = transient
+        self.retry_after = retry_after
 
 
 class OutputError(GlyphError):

@@ -3,158 +3,165 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
-from glyph_pipeline.addresses import is_loopback
+from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, PageDrawn, PipelineEvent, WindowAnswer, WindowDone
+from glyph_pipeline.asking import Asked, AskLimits, ask_pages
+from glyph_pipeline.background import cores, loop_runs, run, unattended
+from glyph_pipeline.batch.engine import Batch, run_batch
+from glyph_pipeline.batch.items import BadItem, BatchItem
+from glyph_pipeline.batch.result import BatchResult
+from glyph_pipeline.batch.worker import DrawnItem, DrawTask, config_for, counted, title_of
+from glyph_pipeline.citations import source_of, sources_of
 from glyph_pipeline.compression import CompressedText, account
-from glyph_pipeline.document import Documents, as_documents
-from glyph_pipeline.errors import ConfigError, ReadError, ServerUnreachableError, UsageError
+from glyph_pipeline.connection import Connection
+from glyph_pipeline.document import Document, Documents, as_documents
+from glyph_pipeline.errors import GlyphError, ReadError, ServerUnreachableError, UsageError
 from glyph_pipeline.page import Page
-from glyph_pipeline.planning import Window, plan_window
+from glyph_pipeline.planning import MAX_REQUEST_BYTES
 from glyph_pipeline.reading.ocr import OCRReader
-from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, PageRead, Quote, Reader, ReadResult, ReasoningDelta, Retrying, Usage
+from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, Reader, ReasoningDelta, Usage
+from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.sampling import Sampling
-from glyph_pipeline.reading.vllm import VLLMReader
+from glyph_pipeline.reading.vllm import DEFAULT_READ_TIMEOUT_S, VLLMReader
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
-from glyph_pipeline.report import CompressionReport
-from glyph_pipeline.serving import GlyphServer, ServedModel
-from glyph_pipeline.tokens.text import Cl100kTokenizer, ServerTokenizer, TextTokenizer, encodable
-from glyph_pipeline.tokens.vision import GLM_4V, VisionArithmetic
+from glyph_pipeline.serving import GlyphServer, normalize_base_url
+from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer, encodable
+from glyph_pipeline.tokens.vision import VisionArithmetic
 
-_T = TypeVar("_T")
-# One page in /tokenize's prompt, as the chat template writes it; the server counts it as three special tokens.
-_PAGE_MARKUP = "<|begin_of_image|><|image|><|end_of_image|>"
-_PAGE_MARKUP_TOKENS = 3
+_E = TypeVar("_E")
+# An item of ask_many: one with an id, or documents and a question.
+Askable: TypeAlias = "BatchItem | BadItem | tuple[Documents, str]"
 
-
-@dataclass(frozen=True, slots=True)
-class PageDrawn:
-    """One more page is drawn."""
-
-    page: Page
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """All pages are drawn and counted; reading begins."""
-
-    pages: tuple[Page, ...]
-    report: CompressionReport
-
-
-@dataclass(frozen=True, slots=True)
-class WindowAnswer:
-    """What one request gave: its pages (1-based, both ends included), its tokens as predicted and as served, its own answer."""
-
-    first_page: int
-    last_page: int
-    predicted_prompt_tokens: int | None
-    text: str
-    reasoning: str
-    finish_reason: FinishReason
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to a question about documents, and the account of it.
-
-    ``finish_reason`` is ``stop``, ``length`` (cut off: see :attr:`truncated`) or ``quote`` (passages, by OCR). ``usage``
-    holds the tokens as the server counted them. ``reader`` names what read. ``seconds`` is the time of each stage.
-    """
-
-    text: str
-    reasoning: str
-    finish_reason: FinishReason
-    usage: Usage
-    windows: tuple[WindowAnswer, ...]
-    report: CompressionReport
-    reader: str
-    quotes: tuple[Quote, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def truncated(self) -> bool:
-        """True if the model was cut off; ``text`` is then incomplete, or empty if the cut fell into the reasoning."""
-        return self.finish_reason == "length"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON types."""
-        data = asdict(self)
-        data["report"] = self.report.to_dict()
-        data["seconds"] = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
-        return data | {"truncated": self.truncated}
-
-
-PipelineEvent: TypeAlias = PageDrawn | Drawn | PageRead | ReasoningDelta | AnswerDelta | Retrying | Answer
+__all__ = ["Answer", "Drawn", "GlyphPipeline", "PageDrawn", "PipelineEvent"]
 
 
 class GlyphPipeline:
     """Answers questions about texts through page images.
 
-    With ``base_url`` a vLLM server reads (``model`` None: the one it serves); with ``reader`` that one does. With neither,
-    a server that ``glyph-compress serve`` started on this machine, else OCR quotes passages (extra ``ocr``). No server is
-    ever started here: see :class:`~glyph_pipeline.serving.GlyphServer`. ``config`` None: the preset is chosen by the text of
-    each question's documents (RenderConfig.for_texts). ``tokenizer`` counts the text tokens; by default
-    the server's own, else cl100k_base. A pipeline may be used again and again; close it, or use it in a ``with`` block.
+    With ``base_url`` a vLLM server reads (``model`` None: the one it serves), with several URLs whichever of these servers is
+    least busy; with ``server`` one that was launched here, which is started again if it dies; with ``reader`` that one reads.
+    With none of them, a server that ``glyph-compress serve`` started on this machine, else OCR quotes passages (extra ``ocr``).
+    No server is ever started here: see :class:`~glyph_pipeline.serving.GlyphServer`.
 
-    Raises ConfigError for a bad URL; :meth:`ask` and its kin raise every other error of the tree.
+    ``config`` None: the preset is chosen by the text of each question's documents (RenderConfig.for_texts); a mapping: changes
+    to that preset, such as ``{"dpi": 96}``. ``tokenizer``
+    counts the text tokens; by default the server's own, else cl100k_base. What is longer than the model's context is read in
+    several windows, ``concurrency`` requests at a time, and their answers are merged: windows repeat ``overlap`` pages where a
+    document is cut, and a request's body stays under ``max_request_bytes``. ``cite`` asks the model to name pages (None: where
+    there are several documents or windows). ``retry`` and ``read_timeout`` (seconds without a byte) are those of VLLMReader.
+
+    A pipeline may be used again and again; close it, or use it in a ``with`` block. Raises ConfigError for a bad URL;
+    :meth:`ask` and its kin raise every other error of the tree.
     """
 
     def __init__(
         self,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         model: str | None = None,
-        config: RenderConfig | None = None,
+        config: RenderConfig | Mapping[str, Any] | None = None,
         *,
+        server: GlyphServer | None = None,
         reader: Reader | None = None,
         api_key: str | None = None,
         sampling: Sampling | None = None,
         tokenizer: TextTokenizer | None = None,
+        concurrency: int = 8,
+        overlap: int = 0,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
+        cite: bool | None = None,
+        retry: RetryPolicy | None = None,
+        read_timeout: float = DEFAULT_READ_TIMEOUT_S,
     ) -> None:
-        if base_url is not None and reader is not None:
-            raise UsageError("base_url and reader were both given.", hint="Give one: where to read, or what reads.")
+        given = {"base_url": base_url, "server": server, "reader": reader}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise UsageError(f"{' and '.join(named)} were both given.", hint="Give one: where to read, or what reads.")
+        for name, number, least in (("concurrency", concurrency, 1), ("overlap", overlap, 0), ("max_request_bytes", max_request_bytes, 1)):
+            if number < least:
+                raise UsageError(f"{name} is {number}.", hint=f"Give {least} or more.")
         self.config = config
-        self._base_url = base_url
+        self._urls = None if base_url is None else (base_url,) if isinstance(base_url, str) else tuple(base_url)
         self._model = model
+        self._server = server
         self._reader = reader
         self._api_key = api_key
         self._sampling = sampling or Sampling()
         self._tokenizer = tokenizer
-        self._connection: _Connection | None = None
+        self._limits = AskLimits(self._sampling.max_tokens, concurrency, overlap, max_request_bytes, cite)
+        self._retry = retry or RetryPolicy()
+        self._read_timeout = read_timeout
+        self._connection: Connection | None = None
         self._opening = threading.Lock()  # questions asked side by side share one connection
+        # One gate a loop bounds the requests of all questions under way in it.
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def ask(self, source: Documents, question: str) -> Answer:
         """Draw ``source`` (a text, a Document or several) and have ``question`` answered. Blocks; works inside a running loop too."""
-        return _run(lambda: self._ask_once(source, question))
+        return run(lambda: self._ask_once(source, question))
 
     async def aask(self, source: Documents, question: str) -> Answer:
         """:meth:`ask` for async code."""
-        async for event in self.astream(source, question):
-            if isinstance(event, Answer):
-                return event
+        async with aclosing(self.astream(source, question)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    return event
         raise ReadError("The reader ended without a result.")  # pragma: no cover - readers end with one, see Reader
 
     def stream(self, source: Documents, question: str) -> Generator[PipelineEvent, None, None]:
-        """The events of an answer as they happen; the last is the :class:`Answer`. Closing the iterator ends the request."""
-        if _loop_runs():
-            raise UsageError("stream() can't block inside a running event loop.", hint="Use: async for event in pipeline.astream(...)")
-        loop = asyncio.new_event_loop()
-        events = self.astream(source, question)
+        """The events of an answer as they happen; the last is the :class:`Answer`. Closing the iterator ends the requests."""
+        return self._driven(lambda: self.astream(source, question), "stream")
 
-        async def following() -> PipelineEvent | None:
+    def ask_many(self, items: Iterable[Askable], *, workers: int | None = None) -> Generator[BatchResult, None, None]:
+        """Have many questions answered side by side: the result of each as it finishes, its error instead of an answer if it failed.
+
+        ``items`` are BatchItems (see :mod:`glyph_pipeline.batch`), or pairs of documents and a question, whose ids are then "1", "2"
+        and so on; they are taken as they are needed. Drawing runs in up to ``workers`` processes (None: one a core, but no more
+        than ``concurrency``; 0: in this one). Raises what would fail all items: ServerError, MissingExtraError.
+        """
+        return self._driven(lambda: self.aask_many(items, workers=workers), "ask_many")
+
+    async def aask_many(self, items: Iterable[Askable], *, workers: int | None = None) -> AsyncGenerator[BatchResult, None]:
+        """:meth:`ask_many` for async code."""
+        if workers is not None and workers < 0:
+            raise UsageError(f"workers is {workers}.", hint="Give 0 or more.")
+        connection = await unattended(self._connect)
+        tokenizer = self._tokenizer or connection.tokenizer
+        here = not isinstance(tokenizer, Cl100kTokenizer)  # only this process has the server's, or the user's own
+
+        async def ask(item: BatchItem, drawn: DrawnItem) -> Answer:
+            now = time.perf_counter()
+            compressed = await unattended(lambda: counted(drawn, tokenizer)) if here else drawn.compressed
+            async with aclosing(self._read(connection, compressed, _checked(item.question), now, now)) as events:
+                async for event in events:
+                    if isinstance(event, Answer):
+                        return event
+            raise ReadError("The reader ended without a result.")  # pragma: no cover - _read ends with one
+
+        number = min(cores(), self._limits.concurrency) if workers is None else workers
+        batch = Batch(lambda item: DrawTask(item, self.config or {}, connection.vision, here), ask, self._limits.concurrency, number)
+        async with aclosing(run_batch(_numbered(items), batch)) as results:
+            async for result in results:
+                yield result
+
+    def _driven(self, start: Callable[[], AsyncGenerator[_E, None]], name: str) -> Generator[_E, None, None]:
+        """An async generator driven by a loop of its own, step by step."""
+        if loop_runs():
+            raise UsageError(f"{name}() can't block inside a running event loop.", hint=f"Use: async for event in pipeline.a{name}(...)")
+        loop = asyncio.new_event_loop()
+        events = start()
+
+        async def following() -> _E | None:
             return await anext(events, None)
 
-        task: asyncio.Task[PipelineEvent | None] | None = None
+        task: asyncio.Task[_E | None] | None = None
         try:
             while True:
                 task = loop.create_task(following())
@@ -163,59 +170,65 @@ class GlyphPipeline:
                     return
                 yield event
         finally:
-            # After Ctrl-C the step is still under way: cancelled, it closes its request, which ends it on the server too.
+            # After Ctrl-C the step is still under way: cancelled, it closes its requests, which ends them on the server too.
             if task is not None and not task.done():
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     loop.run_until_complete(task)
-            loop.run_until_complete(_closed(events))
+            loop.run_until_complete(events.aclose())
             loop.run_until_complete(self._leave_loop())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
-    async def astream(self, source: Documents, question: str) -> AsyncIterator[PipelineEvent]:
+    async def astream(self, source: Documents, question: str) -> AsyncGenerator[PipelineEvent, None]:
         """:meth:`stream` for async code."""
-        question = encodable(question)
-        if not question.strip():
-            raise UsageError("The question is empty.", hint="Ask something.")
+        question = _checked(question)
         started = time.perf_counter()
         documents = as_documents(source)
-        connection = await _unattended(self._connect)
-        tokenizer = self._tokenizer or connection.tokenizer
+        connection = await unattended(self._connect)
         connected = time.perf_counter()
-        config = self.config or await asyncio.to_thread(RenderConfig.for_texts, [document.text for document in documents])
-        renderer = await asyncio.to_thread(Renderer, config)
-        drawing: list[Page] = []
+        renderer = await asyncio.to_thread(lambda: Renderer(config_for(documents, self.config or {})))
+        pages: list[Page] = []
         for document in documents:
-            pages = renderer.render(document)
+            drawing = renderer.render(document, title_of(document, documents))
             # Page by page, so that whoever waits can see it and stop it.
-            while (page := await asyncio.to_thread(next, pages, None)) is not None:
-                drawing.append(page)
+            while (page := await asyncio.to_thread(next, drawing, None)) is not None:
+                pages.append(page)
                 yield PageDrawn(page)
-        report = await _unattended(lambda: account(documents, tuple(drawing), renderer, tokenizer, connection.vision))
-        compressed = CompressedText(tuple(drawing), report)
-        drawn = time.perf_counter()
-        yield Drawn(compressed.pages, compressed.report)
-        window = await _unattended(lambda: connection.plan(compressed, question, self._sampling.max_tokens))
-        result: ReadResult | None = None
-        first_token: float | None = None
-        reading = connection.reader.read(window.pages, question, max_tokens=window.max_tokens)
-        try:
-            async for event in reading:
-                if isinstance(event, ReadResult):
-                    result = event
-                    continue
-                first_token = first_token or time.perf_counter()
+        tokenizer = self._tokenizer or connection.tokenizer
+        report = await unattended(lambda: account(documents, tuple(pages), renderer, tokenizer, connection.vision))
+        compressed = CompressedText(tuple(pages), report)
+        yield Drawn(compressed.pages, report)
+        async with aclosing(self._read(connection, compressed, question, started, connected)) as events:
+            async for event in events:
                 yield event
-        finally:
-            await _closed(reading)
-        if result is None:
-            raise ReadError(f"{connection.reader.name} ended without a result.")
-        done = time.perf_counter()
-        seconds = {"connect": connected - started, "draw": drawn - connected, "read": done - drawn, "total": done - started}
-        if first_token is not None and result.usage.completion_tokens:
-            seconds["first token"] = first_token - drawn
-        yield _answer(compressed, window, result, connection.reader.name, seconds)
+
+    async def _read(
+        self, connection: Connection, compressed: CompressedText, question: str, started: float, connected: float
+    ) -> AsyncGenerator[PipelineEvent, None]:
+        """Have drawn pages read; the last event is the Answer. ``started`` and ``connected`` are readings of time.perf_counter."""
+        drawn = time.perf_counter()
+        first_token: float | None = None
+        merging: float | None = None
+        gate = self._gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._limits.concurrency))
+        async with aclosing(ask_pages(connection, compressed.pages, question, self._limits, gate)) as events:
+            async for event in events:
+                if isinstance(event, WindowDone) and event.windows > 1:
+                    merging = time.perf_counter()
+                if isinstance(event, Asked):
+                    now = time.perf_counter()
+                    seconds = {"connect": connected - started, "draw": drawn - connected, "read": (merging or now) - drawn}
+                    if event.merges and merging is not None:
+                        seconds["merge"] = now - merging
+                    answer = _answer(event, compressed, connection.reader.name, seconds | {"total": now - started})
+                    if first_token is not None and any(window.usage.completion_tokens for window in event.windows):
+                        answer.seconds["first token"] = first_token - drawn
+                    yield answer
+                    return
+                if isinstance(event, (ReasoningDelta, AnswerDelta)):
+                    first_token = first_token or time.perf_counter()
+                yield event
+        raise ReadError("The reader ended without a result.")  # pragma: no cover - ask_pages ends with one
 
     def counters(self) -> tuple[TextTokenizer, VisionArithmetic]:
         """What counts text tokens and vision tokens where this pipeline reads. Raises ServerError if its server doesn't answer."""
@@ -230,7 +243,7 @@ class GlyphPipeline:
 
     def close(self) -> None:
         """:meth:`aclose` for sync code."""
-        _run(self.aclose)
+        run(self.aclose)
 
     def __enter__(self) -> GlyphPipeline:
         return self
@@ -255,109 +268,104 @@ class GlyphPipeline:
         if self._connection is not None and isinstance(self._connection.reader, VLLMReader):
             await self._connection.reader.aclose()
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> Connection:
         with self._opening:
             if self._connection is None:
                 self._connection = self._open()
             return self._connection
 
-    def _open(self) -> _Connection:
+    def _open(self) -> Connection:
         if self._reader is not None:
-            return _Connection(self._reader)
-        if self._base_url is not None:
-            server: GlyphServer | None = GlyphServer.adopt(self._base_url, self._model, api_key=self._api_key)
-        else:
-            server = GlyphServer.find(self._model, api_key=self._api_key)
-        if server is None and self._model is not None:
+            return Connection(self._reader)
+        servers = self._servers()
+        if not servers and self._model is not None:
             raise ServerUnreachableError(
                 f"No server on this machine serves {self._model!r}.",
                 hint="Start one (glyph-compress serve, GlyphServer.launch), or give base_url.",
             )
-        if server is None:
-            return _Connection(OCRReader())
-        served = server.info.require(server.model)
-        reader = VLLMReader(server.base_url, served.id, api_key=self._api_key, sampling=self._sampling)
-        return _Connection.to_server(reader, served, self._api_key)
+        if not servers:
+            return Connection(OCRReader())
+        api_key = self._api_key or (self._server.api_key if self._server is not None else None)
+        served = [server.info.require(server.model) for server in servers]
+        revive = self._server.revive if self._server is not None and self._server.owned else None
+        reader = VLLMReader(
+            # Those that don't answer now may later: they are asked when no other is left.
+            list(dict.fromkeys([server.base_url for server in servers] + [normalize_base_url(url) for url in self._urls or ()])),
+            served[0].id,
+            api_key=api_key,
+            sampling=self._sampling,
+            read_timeout=self._read_timeout,
+            retry=self._retry,
+            revive=revive,
+        )
+        return Connection.to_server(reader, served, api_key, self._retry, revive)
+
+    def _servers(self) -> list[GlyphServer]:
+        """The servers that answer. Raises what the first says if none does."""
+        if self._server is not None:
+            return [self._server]
+        if self._urls is None:
+            server = GlyphServer.find(self._model, api_key=self._api_key)
+            return [] if server is None else [server]
+        found: list[GlyphServer] = []
+        problem: GlyphError | None = None
+        for url in self._urls:
+            try:
+                found.append(GlyphServer.adopt(url, self._model or (found[0].model if found else None), api_key=self._api_key))
+            except ServerUnreachableError as e:
+                problem = problem or e
+        if not found:
+            raise problem or UsageError("base_url is an empty list.", hint="Name at least one server.")
+        return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """A reader, and what is known of the model behind it."""
-
-    reader: Reader
-    tokenizer: TextTokenizer = field(default_factory=Cl100kTokenizer)
-    vision: VisionArithmetic = GLM_4V
-    max_model_len: int | None = None
-
-    @classmethod
-    def to_server(cls, reader: VLLMReader, served: ServedModel, api_key: str | None) -> _Connection:
-        root = reader.base_url.rstrip("/").removesuffix("/v1")
-        tokenizer: TextTokenizer = ServerTokenizer(root, served.id, api_key)
-        try:
-            tokenizer.count("a")
-        except (ReadError, ServerUnreachableError):
-            # No vLLM, or one behind a gateway that lets /v1 through and nothing else: the offline stand-in counts.
-            tokenizer = Cl100kTokenizer()
-        # A server on this machine that was started from a folder: its image processor's bounds are there to read.
-        local = is_loopback(urlsplit(reader.base_url).hostname or "")
-        vision = GLM_4V
-        if local and served.root and Path(served.root).is_absolute():
-            with contextlib.suppress(ConfigError):  # it serves, so what it reads is sound; the folder may have changed since
-                vision = VisionArithmetic.from_model(served.root)
-        return cls(reader, tokenizer, vision, served.max_model_len)
-
-    def plan(self, compressed: CompressedText, question: str, max_tokens: int) -> Window:
-        frame = None
-        if isinstance(self.tokenizer, ServerTokenizer):
-            # Counted behind a page, as it will stand: a question that begins with a line feed merges with nothing then.
-            frame = self.tokenizer.count_chat(_PAGE_MARKUP + question) - _PAGE_MARKUP_TOKENS
-        return plan_window(compressed.pages, self.vision, frame_tokens=frame, max_model_len=self.max_model_len, max_tokens=max_tokens)
+def _checked(question: str) -> str:
+    """The question as it can be sent."""
+    if not question.strip():
+        raise UsageError("The question is empty.", hint="Ask something.")
+    return encodable(question)
 
 
-def _answer(compressed: CompressedText, window: Window, result: ReadResult, reader: str, seconds: dict[str, float]) -> Answer:
-    one = WindowAnswer(1, len(window.pages), window.prompt_tokens, result.text, result.reasoning, result.finish_reason, result.usage)
+def _numbered(items: Iterable[Askable]) -> Iterator[BatchItem | BadItem]:
+    for number, item in enumerate(items, 1):
+        if isinstance(item, (BatchItem, BadItem)):
+            yield item
+        else:
+            source, question = item
+            documents = (Document(source),) if isinstance(source, str) else (source,) if isinstance(source, Document) else tuple(source)
+            yield BatchItem(str(number), question, documents)
+
+
+def _answer(asked: Asked, compressed: CompressedText, reader: str, seconds: dict[str, float]) -> Answer:
+    """The answer with its account. A cut anywhere is a cut: what was not read or not merged may be missing."""
+    reads: list[WindowAnswer | MergeAnswer] = [*asked.windows, *asked.merges]
+    finish: FinishReason = "length" if any(read.finish_reason == "length" for read in reads) else asked.windows[0].finish_reason
+    cited = sources_of(asked.text, compressed.pages)
+    quoted = {(source.document, source.page): source for source in (source_of(compressed.pages[quote.page - 1]) for quote in asked.quotes)}
     return Answer(
-        result.text, result.reasoning, result.finish_reason, result.usage, (one,), compressed.report, reader, result.quotes, seconds
+        text=asked.text,
+        reasoning=_reasoning(asked),
+        finish_reason=finish,
+        usage=Usage(_sum([read.usage.prompt_tokens for read in reads]), _sum([read.usage.completion_tokens for read in reads])),
+        windows=asked.windows,
+        report=compressed.report,
+        reader=reader,
+        quotes=asked.quotes,
+        seconds=seconds,
+        merges=asked.merges,
+        sources=tuple(quoted.values()) or cited,
     )
 
 
-async def _closed(iterator: AsyncIterator[Any]) -> None:
-    close = getattr(iterator, "aclose", None)
-    if close is not None:
-        await close()
+def _reasoning(asked: Asked) -> str:
+    if len(asked.windows) == 1:
+        return asked.windows[0].reasoning
+    parts = [(window.label, window.reasoning) for window in asked.windows]
+    parts += [(f"merging {', '.join(merge.labels)}", merge.reasoning) for merge in asked.merges]
+    return "\n\n".join(f"[{label}]\n{reasoning}" for label, reasoning in parts if reasoning)
 
 
-def _loop_runs() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _in_daemon(work: Callable[[], _T]) -> concurrent.futures.Future[_T]:
-    """``work`` in a thread that nobody waits for when Python exits, unlike an executor's."""
-    future: concurrent.futures.Future[_T] = concurrent.futures.Future()
-
-    def run() -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(work())
-        except BaseException as e:
-            future.set_exception(e)
-
-    threading.Thread(target=run, name="glyph-pipeline", daemon=True).start()
-    return future
-
-
-async def _unattended(work: Callable[[], _T]) -> _T:
-    """Blocking work whose end need not come: a server that never answers must not hold up Ctrl-C."""
-    return await asyncio.wrap_future(_in_daemon(work))
-
-
-def _run(start: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine to its end from sync code; in a notebook, where this thread's loop is busy, on another thread."""
-    if not _loop_runs():
-        return asyncio.run(start())
-    return _in_daemon(lambda: asyncio.run(start())).result()
+def _sum(counts: list[int | None]) -> int | None:
+    """The sum, None if the server left out any of them."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

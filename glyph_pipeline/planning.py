@@ -1,9 +1,11 @@
-"""Planning: which pages go into a request, and what that request will cost. Token budgets only; knows no HTTP."""
+"""Planning: which pages go into which request, and what each request will cost. Token and byte budgets only; knows no HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from glyph_pipeline.errors import ContextLengthError
 from glyph_pipeline.page import Page
@@ -11,36 +13,149 @@ from glyph_pipeline.tokens.vision import VisionArithmetic
 
 # Below this an answer is not worth a request: it would be cut off in its first sentence.
 MIN_ANSWER_TOKENS = 64
+# Of a context at most this part is kept free for the answer: else a small context would hold more answer than pages.
+ANSWER_SHARE = 4
+# A server's body is read into memory whole; proxies in front of one often refuse more than this.
+MAX_REQUEST_BYTES = 100_000_000
+# Base64 makes 4 bytes of 3; around each image stand the keys of its content part and the head of its data URL.
+_PART_BYTES = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The pages of one request. ``prompt_tokens`` is its exact predicted length (None where the template can't be counted),
-    ``max_tokens`` what is left for reasoning and answer."""
+    """The pages of one request.
+
+    ``first`` is the index of its first page among all pages, ``repeated`` how many of its pages the window before has, too.
+    ``prompt_tokens`` is its exact predicted length (None where the template can't be counted), ``max_tokens`` what is left
+    for reasoning and answer.
+    """
 
     pages: tuple[Page, ...]
+    first: int
+    repeated: int
     prompt_tokens: int | None
     max_tokens: int
 
 
-def plan_window(
-    pages: Sequence[Page], vision: VisionArithmetic, *, frame_tokens: int | None, max_model_len: int | None, max_tokens: int
-) -> Window:
-    """All pages in one request.
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one request may cost.
 
-    ``frame_tokens`` are those of template and question, ``max_model_len`` the model's context in tokens, each None if
-    unknown; ``max_tokens`` is reduced to what the context leaves. Raises ContextLengthError if that is too little.
+    ``max_model_len`` is the model's context in tokens (None: unknown, so without a bound), ``frame_tokens`` those of template
+    and question (None: unknown), ``max_tokens`` those that reasoning and answer may take; ``max_bytes`` bounds the request's
+    body (None: nothing does); ``overlap`` is how many pages a window repeats of the one before where a document is cut.
     """
-    images = sum(vision.tokens(page.width, page.height) + vision.markers for page in pages)
-    prompt = None if frame_tokens is None else frame_tokens + images
-    if max_model_len is None:
-        return Window(tuple(pages), prompt, max_tokens)
-    room = max_model_len - images - (frame_tokens or 0)
-    if room < min(max_tokens, MIN_ANSWER_TOKENS):
-        fit = max(0, (max_model_len - MIN_ANSWER_TOKENS - (frame_tokens or 0)) * len(pages) // images)
+
+    max_model_len: int | None
+    frame_tokens: int | None
+    max_tokens: int
+    max_bytes: int | None = None
+    overlap: int = 0
+
+    def answer_tokens(self, largest_page: int) -> int:
+        """Tokens to keep free for the answer: ``max_tokens``, a quarter of the context, or what the largest page leaves."""
+        assert self.max_model_len is not None
+        wanted = min(self.max_tokens, max(MIN_ANSWER_TOKENS, self.max_model_len // ANSWER_SHARE))
+        return min(wanted, self.max_model_len - (self.frame_tokens or 0) - largest_page)
+
+
+def page_cost(page: Page, vision: VisionArithmetic) -> int:
+    """Prompt tokens of one page: those of its image and the marks around it."""
+    return vision.tokens(page.width, page.height) + vision.markers
+
+
+def body_bytes(page: Page) -> int:
+    """What a page adds to a request's body, as a base64 data URL."""
+    return -(-len(page.png) // 3) * 4 + _PART_BYTES
+
+
+def plan_windows(pages: Sequence[Page], vision: VisionArithmetic, budget: Budget) -> tuple[Window, ...]:
+    """All pages, in order, in as few requests as the budget allows.
+
+    Of all ways to do so the one that cuts the fewest documents, and of these the one whose windows are the most alike
+    (least sum of squared tokens). Raises ContextLengthError if a page, or one more than the overlap, does not fit.
+    """
+    if not pages:
+        return ()
+    costs = [page_cost(page, vision) for page in pages]
+    sizes = [body_bytes(page) for page in pages]
+    room = _room(costs, budget)
+    tokens, size = np.cumsum([0, *costs]), np.cumsum([0, *sizes])
+    most_tokens, most_bytes = int(tokens[-1]) if room is None else room, int(size[-1]) if budget.max_bytes is None else budget.max_bytes
+    begins = np.array(_document_begins(pages))
+    # The first page of a window whose first new page is ``cut``: back by the overlap, but not into another document.
+    starts = np.maximum(begins, np.arange(len(pages)) - budget.overlap)
+    is_cut = begins != np.arange(len(pages))
+
+    # Of pages[:end], planned best: how many windows, how many documents cut, the sum of squares, and where the last window's new pages begin.
+    windows, cuts, squares, last = (np.zeros(len(pages) + 1, np.int64) for _ in range(4))
+    low = 0
+    for end in range(1, len(pages) + 1):
+        while tokens[end] - tokens[low] > most_tokens or size[end] - size[low] > most_bytes:
+            low += 1
+        start = starts[low:end]
+        cost = tokens[end] - tokens[start]
+        possible = np.flatnonzero((cost <= most_tokens) & (size[end] - size[start] <= most_bytes)) + low
+        if not possible.size:
+            raise _unfit(end, costs[end - 1], sizes[end - 1], most_tokens, most_bytes, budget.overlap)
+        # Three keys, one after the other: together they would not fit into 64 bits.
+        possible = possible[windows[possible] == windows[possible].min()]
+        cut_with = cuts[possible] + is_cut[possible]
+        possible = possible[cut_with == cut_with.min()]
+        square_with = squares[possible] + cost[possible - low] ** 2
+        cut = int(possible[np.argmin(square_with)])
+        windows[end], cuts[end], squares[end], last[end] = windows[cut] + 1, cuts[cut] + is_cut[cut], square_with.min(), cut
+
+    planned: list[Window] = []
+    end = len(pages)
+    while end:
+        cut = int(last[end])
+        first = int(starts[cut])
+        planned.append(_window(pages[first:end], first, cut - first, int(tokens[end] - tokens[first]), budget))
+        end = cut
+    return tuple(reversed(planned))
+
+
+def _window(pages: Sequence[Page], first: int, repeated: int, images: int, budget: Budget) -> Window:
+    prompt = None if budget.frame_tokens is None else budget.frame_tokens + images
+    left = budget.max_tokens
+    if budget.max_model_len is not None:
+        left = min(left, budget.max_model_len - images - (budget.frame_tokens or 0))
+    return Window(tuple(pages), first, repeated, prompt, left)
+
+
+def _room(costs: Sequence[int], budget: Budget) -> int | None:
+    """Tokens for the pages of one request; None without a bound."""
+    if budget.max_model_len is None:
+        return None
+    frame = budget.frame_tokens or 0
+    answer = budget.answer_tokens(max(costs, default=0))
+    if answer < min(budget.max_tokens, MIN_ANSWER_TOKENS):
         raise ContextLengthError(
-            f"The {len(pages)} pages take {images} tokens and the question {frame_tokens if frame_tokens is not None else 'some'}; "
-            f"the model's context is {max_model_len} tokens, answer included, which is room for about {fit} such pages.",
-            hint="Ask about fewer documents, draw denser (--dpi, --font-size), or serve the model with a larger --max-model-len.",
+            f"A page takes {max(costs)} tokens and the question {frame if budget.frame_tokens is not None else 'some'}; "
+            f"the model's context is {budget.max_model_len} tokens, of which an answer needs at least {MIN_ANSWER_TOKENS}.",
+            hint="Draw smaller pages (--page-size, --dpi), shorten the question, or serve the model with a larger --max-model-len.",
         )
-    return Window(tuple(pages), prompt, min(max_tokens, room))
+    return budget.max_model_len - frame - answer
+
+
+def _document_begins(pages: Sequence[Page]) -> list[int]:
+    """For each page the index of the first page of its document, which a number that does not grow tells."""
+    begins: list[int] = []
+    for index, page in enumerate(pages):
+        same = index > 0 and pages[index - 1].document == page.document and pages[index - 1].number < page.number
+        begins.append(begins[-1] if same else index)
+    return begins
+
+
+def _unfit(page: int, cost: int, size: int, most_tokens: int, most_bytes: int, overlap: int) -> ContextLengthError:
+    if size > most_bytes:
+        return ContextLengthError(
+            f"Page {page} takes {size:,} bytes of a request, which may have {most_bytes:,}.",
+            hint="Allow larger requests, or draw smaller pages.",
+        )
+    return ContextLengthError(
+        f"An overlap of {overlap} pages leaves no room for another: page {page} takes {cost} tokens and {size:,} bytes, "
+        f"a request has room for {most_tokens} tokens and {most_bytes:,} bytes.",
+        hint="Choose a smaller overlap.",
+    )

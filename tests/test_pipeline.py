@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from glyph_pipeline import Document, GlyphPipeline, Page, RenderConfig
+from glyph_pipeline.answer import Answer, Drawn, PageDrawn, WindowDone, WindowStarted
 from glyph_pipeline.errors import (
     ConfigError,
     ContextLengthError,
@@ -23,7 +24,6 @@ from glyph_pipeline.errors import (
     UsageError,
     WrongModelError,
 )
-from glyph_pipeline.pipeline import Answer, Drawn, PageDrawn
 from glyph_pipeline.reading.reader import AnswerDelta, ReadEvent, ReadResult, ReasoningDelta, Usage
 from glyph_pipeline.reading.vllm import VLLMReader
 from tests.support.fake_openai import Fake, Handler, running, says
@@ -54,7 +54,7 @@ def test_events_come_in_the_order_they_happen() -> None:
     with running(Fake(says(ANSWERING))) as fake:
         events = list(GlyphPipeline(fake.base_url).stream(TEXT, "When did it run?"))
     kinds = [type(event) for event in events]
-    assert kinds == [PageDrawn, PageDrawn, Drawn, ReasoningDelta, AnswerDelta, AnswerDelta, Answer]
+    assert kinds == [PageDrawn, PageDrawn, Drawn, WindowStarted, ReasoningDelta, AnswerDelta, AnswerDelta, WindowDone, Answer]
     drawn = events[2]
     assert isinstance(drawn, Drawn)
     assert drawn.pages == tuple(event.page for event in events[:2] if isinstance(event, PageDrawn))
@@ -103,7 +103,10 @@ def test_the_answer_gets_what_the_context_leaves() -> None:
 
 
 def test_too_long_for_the_context_is_said_before_anything_is_sent() -> None:
-    with running(Fake(says(ANSWERING), max_model_len=300)) as fake, pytest.raises(ContextLengthError, match=r"300 tokens.* room for about"):
+    with (
+        running(Fake(says(ANSWERING), max_model_len=300)) as fake,
+        pytest.raises(ContextLengthError, match=r"272 tokens .* context is 300 tokens"),
+    ):
         GlyphPipeline(fake.base_url).ask(TEXT, "When?")
     assert fake.requests == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -11,42 +12,40 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from glyph_pipeline.cli.choice import ReaderChoice, chosen_reader
+from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, Merged, PageDrawn, WindowAnswer, WindowDone, WindowStarted
+from glyph_pipeline.cli.choice import Asking, chosen_reader
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import EXIT_OK, EXIT_TRUNCATED, ReadError
-from glyph_pipeline.pipeline import Answer, Drawn, GlyphPipeline, PageDrawn
-from glyph_pipeline.reading.reader import AnswerDelta, PageRead, ReasoningDelta
-from glyph_pipeline.reading.sampling import Sampling
+from glyph_pipeline.pipeline import GlyphPipeline
+from glyph_pipeline.reading.reader import AnswerDelta, PageRead, ReasoningDelta, Retrying
 from glyph_pipeline.rendering.config import RenderConfig
 
-# Options of a server that is started for the question, by the names GlyphServer.launch takes.
-_LAUNCH = ("max_model_len", "max_num_batched_tokens", "tensor_parallel_size", "data_parallel_size", "port")
+# Cited pages that are named in the account; --json has all of them.
+_SOURCES_SHOWN = 6
 
 
 def answer_question(
     documents: list[Document],
     question: str,
     drawing: RenderConfig,
-    server: dict[str, Any],
+    options: Mapping[str, Any],
     *,
     output: str | None,
-    max_tokens: int,
     show_reasoning: bool,
     as_json: bool,
     quiet: bool,
-    start_timeout: float,
 ) -> int:
-    """Have the question answered and print it; the exit code, 0 or that of a truncated answer. ``server`` holds the server options."""
-    screen = Screen(quiet=quiet, stream=not as_json, show_reasoning=show_reasoning)
+    """Have the question answered and print it; the exit code, 0 or that of a truncated answer. ``options``: those of cli/reading.py."""
+    asking = Asking.of(options)
+    screen = Screen(quiet=quiet, print_answer=not as_json, show_reasoning=show_reasoning)
     folder = PageFolder(output, several=len(documents) > 1) if output is not None else None
-    launch = {name: server[name] for name in _LAUNCH if server[name] is not None}
-    if server["server_args"]:
-        launch["extra_args"] = list(server["server_args"])
-    choice = ReaderChoice(server["reader"], server["base_url"], server["model"], server["profile"], server["api_key"], launch)
     answer: Answer | None = None
-    with screen, chosen_reader(choice, notice=screen.notice, on_wait=screen.waiting, start_timeout=start_timeout) as chosen:
-        pipeline = GlyphPipeline(config=drawing, sampling=Sampling(max_tokens=max_tokens), **chosen.arguments)
+    with (
+        screen,
+        chosen_reader(asking.choice, notice=screen.notice, on_wait=screen.waiting, start_timeout=asking.start_timeout) as chosen,
+    ):
+        pipeline = GlyphPipeline(config=drawing, **asking.arguments, **chosen.arguments)
         # Closed before the server is stopped: vLLM does not end while a client still listens.
         with closing(pipeline.stream(documents, question)) as events:
             for event in events:
@@ -56,8 +55,7 @@ def answer_question(
                     folder.finish(event.report, drawing)
                 if isinstance(event, Answer):
                     answer = event
-                else:
-                    screen.show(event)
+                screen.show(event)
     if answer is None:
         raise ReadError("The reader ended without an answer.")
     if chosen.start_seconds is not None:
@@ -68,21 +66,29 @@ def answer_question(
     if not quiet:
         click.echo(aligned(_account(answer)), err=True)
     if answer.truncated:
-        click.echo(_truncation(answer, max_tokens), err=True)
+        click.echo(_truncation(answer, asking.max_tokens), err=True)
         return EXIT_TRUNCATED
     return EXIT_OK
 
 
 class Screen:
-    """Progress on standard error, where that is a terminal, and the answer on standard output as it arrives."""
+    """Progress on standard error, where that is a terminal, and the answer on standard output.
 
-    def __init__(self, *, quiet: bool, stream: bool, show_reasoning: bool) -> None:
+    On a terminal the answer is shown as it arrives. Elsewhere it is written when it is whole: an answer that broke off and
+    began anew must not stand half in a file.
+    """
+
+    def __init__(self, *, quiet: bool, print_answer: bool, show_reasoning: bool) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._status = self._console.status("Drawing ...")
         self._quiet = quiet
-        self._stream = stream
+        self._print_answer = print_answer
+        self._live = print_answer and sys.stdout is not None and sys.stdout.isatty()
         self._show_reasoning = show_reasoning
         self._pages = 0
+        self._windows = 1
+        self._windows_done = 0
+        self._shown = False  # whether (part of) the answer has been shown
         self._mid_line: Any = None  # the stream whose line is not ended yet
 
     def __enter__(self) -> Screen:
@@ -96,6 +102,7 @@ class Screen:
     def notice(self, message: str) -> None:
         """One line of its own."""
         if not self._quiet:
+            self._end_line()
             self._console.print(escape(message), soft_wrap=True)
 
     def waiting(self, seconds: float, log_line: str) -> None:
@@ -111,13 +118,51 @@ class Screen:
             self._status.update(f"Reading {event.report.pages} pages, {event.report.vision_tokens:,} vision tokens ...")
         elif isinstance(event, PageRead):
             self._status.update(f"Reading, page {event.page} of {event.total} ...")
-        elif isinstance(event, ReasoningDelta):
-            if self._show_reasoning:
-                self._write(event.text, sys.stderr)
-            else:
-                self._status.update("Reasoning ...")
-        elif isinstance(event, AnswerDelta) and self._stream:
-            self._write(event.text, sys.stdout)
+        elif isinstance(event, WindowStarted):
+            self._windows = event.windows
+        elif isinstance(event, WindowDone):
+            self._window_done(event)
+        elif isinstance(event, Merged) and not event.answer.final:
+            self._status.update(f"Merging, {len(event.answer.labels)} partial answers into one ...")
+        elif isinstance(event, Retrying):
+            self._again(event)
+        elif isinstance(event, (ReasoningDelta, AnswerDelta)):
+            self._delta(event)
+        elif isinstance(event, Answer):
+            self._finish(event)
+
+    def _window_done(self, event: WindowDone) -> None:
+        self._windows_done += 1
+        if event.windows == 1:
+            return
+        self._status.update(f"Reading, {self._windows_done} of {event.windows} windows done ...")
+        if self._show_reasoning:
+            answer = event.answer
+            parts = [f"[{answer.label}]", answer.reasoning, answer.text]
+            self._write("\n".join(part for part in parts if part) + "\n", sys.stderr)
+
+    def _delta(self, event: ReasoningDelta | AnswerDelta) -> None:
+        # What windows say side by side would be a jumble; each is shown when it is done.
+        if self._windows > 1 and event.window is not None:
+            return
+        if isinstance(event, AnswerDelta):
+            if self._live:
+                self._shown = True
+                self._write(event.text, sys.stdout)
+        elif self._show_reasoning:
+            self._write(event.text, sys.stderr)
+        else:
+            self._status.update("Reasoning ...")
+
+    def _again(self, event: Retrying) -> None:
+        when = f"in {event.seconds:.0f} s" if event.seconds >= 1 else "now"
+        which = f"window {event.window} of {self._windows}: " if event.window is not None and self._windows > 1 else ""
+        self.notice(f"{which}{event.reason} Asking again {when}{'; what stands above is void' if self._shown else ''}.")
+        self._shown = False
+
+    def _finish(self, answer: Answer) -> None:
+        if self._print_answer and not self._shown and answer.text:
+            self._write(answer.text, sys.stdout)
 
     def _write(self, text: str, stream: Any) -> None:
         self._status.stop()
@@ -135,16 +180,21 @@ class Screen:
 
 def _account(answer: Answer) -> list[tuple[str, str]]:
     rows = report_lines(answer.report)
-    predicted = answer.windows[0].predicted_prompt_tokens
+    requests: list[WindowAnswer | MergeAnswer] = [*answer.windows, *answer.merges]
+    if len(answer.windows) > 1:
+        nothing = sum(not window.found for window in answer.windows)
+        merged = f", {len(answer.merges)} more requests merged their answers" if answer.merges else ""
+        rows.append(("windows", f"{len(answer.windows)}{f', {nothing} of them found nothing' if nothing else ''}{merged}"))
     if answer.usage.prompt_tokens is not None:
-        rows.append(
-            (
-                "prompt tokens",
-                f"{answer.usage.prompt_tokens:,}  as served" + (f", {predicted:,} predicted" if predicted is not None else ""),
-            )
-        )
+        predictions = [request.predicted_prompt_tokens for request in requests]
+        known = [count for count in predictions if count is not None]
+        predicted = f", {sum(known):,} predicted" if len(known) == len(predictions) else ""
+        rows.append(("prompt tokens", f"{answer.usage.prompt_tokens:,}  as served{predicted}"))
     if answer.usage.completion_tokens is not None:
         rows.append(("completion", f"{answer.usage.completion_tokens:,} tokens, reasoning included"))
+    if answer.sources:
+        named = [f"{f'{source.document} ' if source.document else ''}page {source.page}" for source in answer.sources[:_SOURCES_SHOWN]]
+        rows.append(("cited", ", ".join(named) + (" ..." if len(answer.sources) > _SOURCES_SHOWN else "")))
     return [*rows, ("read by", answer.reader), seconds_line(answer.seconds)]
 
 

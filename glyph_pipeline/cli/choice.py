@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from glyph_pipeline.cli.reading import MEGABYTE
 from glyph_pipeline.errors import MissingExtraError, UsageError
 from glyph_pipeline.reading.ocr import NOTICE, OCRReader
-from glyph_pipeline.serving import DEFAULT_MODEL, GlyphServer, detect_accelerator, find_vllm
+from glyph_pipeline.reading.retry import RetryPolicy
+from glyph_pipeline.reading.sampling import Sampling
+from glyph_pipeline.serving import DEFAULT_MODEL, DEFAULT_RESTARTS, GlyphServer, detect_accelerator, find_vllm
+
+# Options of a server that is started for this, by the names GlyphServer.launch takes.
+_LAUNCH = ("max_model_len", "max_num_batched_tokens", "tensor_parallel_size", "data_parallel_size", "port")
 
 ReaderName: TypeAlias = Literal["auto", "vllm", "ocr"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderChoice:
-    """What the command line says about who reads. ``launch`` are further options of GlyphServer.launch."""
+    """What the command line says about who reads. ``launch`` are further options of GlyphServer.launch, ``restarts`` how often
+    a server that is started for this may be started again."""
 
     reader: ReaderName = "auto"
-    base_url: str | None = None
+    base_urls: tuple[str, ...] = ()
     model: str | None = None
     profile: str | None = None
     api_key: str | None = None
     launch: dict[str, Any] = field(default_factory=dict)
+    restarts: int = DEFAULT_RESTARTS
 
     @property
     def asks_for_server(self) -> bool:
@@ -41,6 +49,36 @@ class ChosenReader:
     start_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What the options of cli/reading.py say: who reads, and the arguments of GlyphPipeline that say how it is asked."""
+
+    choice: ReaderChoice
+    arguments: dict[str, Any]
+    start_timeout: float
+    max_tokens: int
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Asking:
+        """From the parameters of the command line, by their names."""
+        launch = {name: options[name] for name in _LAUNCH if options[name] is not None}
+        if options["server_args"]:
+            launch["extra_args"] = list(options["server_args"])
+        choice = ReaderChoice(options["reader"], options["base_urls"], options["model"], options["profile"], options["api_key"], launch)
+        if options["restarts"] is not None:
+            choice = replace(choice, restarts=options["restarts"])
+        arguments = {
+            "sampling": Sampling(max_tokens=options["max_tokens"]),
+            "concurrency": options["concurrency"],
+            "overlap": options["overlap"],
+            "max_request_bytes": int(options["max_request_mb"] * MEGABYTE),
+            "cite": options["cite"],
+            "retry": RetryPolicy(budget=options["retry_for"]),
+            "read_timeout": options["read_timeout"],
+        }
+        return cls(choice, arguments, options["start_timeout"], options["max_tokens"])
+
+
 @contextmanager
 def chosen_reader(
     choice: ReaderChoice, *, notice: Callable[[str], None], on_wait: Callable[[float, str], object], start_timeout: float
@@ -51,10 +89,10 @@ def chosen_reader(
     own, if one was asked for or vLLM and a GPU are here; else OCR, with a notice. A model of this size is never started
     on a CPU unless it was asked for.
     """
-    if choice.base_url is not None:
+    if choice.base_urls:
         if choice.reader == "ocr" or choice.profile is not None or choice.launch:
             raise UsageError("--base-url names a server that runs; --reader ocr, --profile and server options contradict it.")
-        yield ChosenReader({"base_url": choice.base_url, "model": choice.model, "api_key": choice.api_key})
+        yield ChosenReader({"base_url": list(choice.base_urls), "model": choice.model, "api_key": choice.api_key})
         return
     if choice.reader == "ocr":
         if choice.model is not None or choice.profile is not None or choice.launch:
@@ -82,11 +120,15 @@ def chosen_reader(
             return
     began = time.perf_counter()
     with GlyphServer.launch(
-        choice.model or DEFAULT_MODEL, choice.profile or "auto", timeout=start_timeout, on_wait=on_wait, **choice.launch
+        choice.model or DEFAULT_MODEL,
+        choice.profile or "auto",
+        timeout=start_timeout,
+        on_wait=on_wait,
+        on_restart=notice,
+        restarts=choice.restarts,
+        **choice.launch,
     ) as server:
-        yield ChosenReader(
-            {"base_url": server.base_url, "model": server.model, "api_key": choice.api_key or server.api_key}, time.perf_counter() - began
-        )
+        yield ChosenReader({"server": server, "api_key": choice.api_key or server.api_key}, time.perf_counter() - began)
 
 
 def _served_name(model: str | None) -> str | None:

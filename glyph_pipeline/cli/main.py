@@ -30,6 +30,7 @@ Exit codes:
   9   the server refused the request or broke it off
   10  the answer was cut off (what there is was printed)
   11  a result could not be written
+  12  items of a batch failed (their lines say why)
   130 interrupted (Ctrl-C)
 """
 
@@ -37,7 +38,7 @@ Exit codes:
 class LazyGroup(DefaultGroup):  # type: ignore[misc]
     """A group whose subcommands are imported when they are used: drawing should not wait for what serving needs."""
 
-    names = ("ask", "render", "fonts", "serve", "doctor")
+    names = ("ask", "batch", "render", "fonts", "serve", "doctor")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order of use."""

@@ -68,8 +68,13 @@ def load_documents(docs: Sequence[str], encoding: str | None) -> list[Document]:
     return documents
 
 
-def build_config(
-    documents: Sequence[Document],
+def build_config(documents: Sequence[Document], *, config: str, **overrides: Any) -> RenderConfig:
+    """The configuration with the overrides of the command line; ``auto`` chooses the preset by the documents. Raises ConfigError, UsageError."""
+    chosen = chosen_drawing(config=config, **overrides)
+    return chosen if isinstance(chosen, RenderConfig) else RenderConfig.for_texts((document.text for document in documents), chosen)
+
+
+def chosen_drawing(
     *,
     config: str,
     font: str | None,
@@ -78,9 +83,8 @@ def build_config(
     font_size: float | None,
     page_size: str | None,
     settings: Sequence[str],
-) -> RenderConfig:
-    """The configuration with the overrides of the command line; ``auto`` chooses the preset by the documents. Raises ConfigError, UsageError."""
-    base = RenderConfig.for_texts(document.text for document in documents) if config == "auto" else RenderConfig.resolve(config)
+) -> RenderConfig | dict[str, Any]:
+    """The configuration that was named, with its overrides; for ``auto`` only these, to be made to the preset that a text gets."""
     changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -93,4 +97,4 @@ def build_config(
     changes |= {key: value for key, value in named.items() if value is not None}
     if font_size is not None and "line-height" not in changes:
         changes["line-height"] = None  # a leading made for another size would squeeze or stretch this one
-    return base.replace(**changes) if changes else base
+    return changes if config == "auto" else RenderConfig.resolve(config).replace(**changes)

@@ -8,8 +8,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from glyph_pipeline.errors import ServerStartError
-from glyph_pipeline.serving import DEFAULT_MODEL, GlyphServer, render_command
+from glyph_pipeline.serving import DEFAULT_MODEL, DEFAULT_RESTARTS, GlyphServer, render_command
 
 
 @click.command(short_help="Run a vLLM server for Glyph.", context_settings={"ignore_unknown_options": True})
@@ -29,13 +28,30 @@ from glyph_pipeline.serving import DEFAULT_MODEL, GlyphServer, render_command
 @click.option("--tensor-parallel-size", type=int, metavar="N", help="GPUs to split the model over.")
 @click.option("--data-parallel-size", type=int, metavar="N", help="Copies of the model.")
 @click.option("--start-timeout", type=float, default=1800, show_default=True, metavar="SECONDS", help="How long it may take to start.")
+@click.option(
+    "--restarts",
+    type=click.IntRange(min=0),
+    default=DEFAULT_RESTARTS,
+    show_default=True,
+    metavar="N",
+    help="How often within ten minutes it may be started again when it ends by itself; 0: never.",
+)
 @click.option("--log", "log_path", metavar="FILE", help="Where vLLM's output goes [default: a new file in the user's log folder].")
 @click.option("--print-command", is_flag=True, help="Print the command line, environment included, and start nothing.")
 @click.argument("vllm_args", nargs=-1, metavar="[-- VLLM FLAGS]")
 def serve(
-    model: str, profile: str, start_timeout: float, log_path: str | None, print_command: bool, vllm_args: tuple[str, ...], **options: Any
+    model: str,
+    profile: str,
+    start_timeout: float,
+    restarts: int,
+    log_path: str | None,
+    print_command: bool,
+    vllm_args: tuple[str, ...],
+    **options: Any,
 ) -> int:
     """Start vLLM with the flags of its Glyph guide and keep it until Ctrl-C. Other glyph-compress commands find it.
+
+    If it ends by itself it is started again.
 
     Flags that are not listed here are vLLM's and are passed on.
     """
@@ -50,16 +66,24 @@ def serve(
             status.update(f"Starting vLLM, {seconds:.0f} s  [dim]{escape(log_line[:100])}[/dim]")
 
         server = GlyphServer.launch(
-            model, profile, timeout=start_timeout, on_wait=waiting, announce=True, log_path=log_path, extra_args=vllm_args, **given
+            model,
+            profile,
+            timeout=start_timeout,
+            on_wait=waiting,
+            announce=True,
+            log_path=log_path,
+            restarts=restarts,
+            on_restart=lambda sentence: click.echo(sentence, err=True),
+            extra_args=vllm_args,
+            **given,
         )
     with server:
         click.echo(server.base_url)
         click.echo(f"Serving {server.model}; log: {server.log_path}; Ctrl-C stops it.", err=True)
         try:
-            code = server.wait()
+            while True:
+                server.wait()
+                server.revive()  # raises when it has died too often
         except KeyboardInterrupt:
             click.echo("Stopping.", err=True)
             return 0
-        raise ServerStartError(
-            f"The server ended by itself (exit code {code}).", log_tail=server.log_tail(), hint=f"The whole log: {server.log_path}"
-        )

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import importlib
 import logging
-import os
 import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from glyph_pipeline.background import cores
 from glyph_pipeline.errors import MissingExtraError, ReadError
 from glyph_pipeline.page import Page
 from glyph_pipeline.reading import linecut, passages
@@ -153,14 +153,9 @@ def _read_lines(engine: Any, ink: linecut.Ink, stop: threading.Event) -> tuple[t
             words += [text.strip() for text in result.txts or () if text.strip()]
         return " ".join(words)
 
-    with ThreadPoolExecutor(_cores(), thread_name_prefix="glyph-ocr") as pool:
+    with ThreadPoolExecutor(cores(), thread_name_prefix="glyph-ocr") as pool:
         texts = list(pool.map(line, boxes))
     return tuple((text, set_off) for text, set_off in zip(texts, linecut.set_off(boxes), strict=True) if text)
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _matching(lines: Sequence[passages.TextLine], question: str, best: int) -> list[passages.Hit]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import re
+import ssl
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from glyph_pipeline.addresses import uses_environment_proxies
-from glyph_pipeline.errors import ContextLengthError, GlyphError, ReadError, ServerUnreachableError, WrongModelError
+from glyph_pipeline.background import unattended
+from glyph_pipeline.errors import ConfigError, ContextLengthError, GlyphError, ReadError, ServerUnreachableError, WrongModelError
 from glyph_pipeline.page import Page
 from glyph_pipeline.reading.answer import AnswerSplitter
+from glyph_pipeline.reading.endpoints import Endpoints
 from glyph_pipeline.reading.messages import build_message
-from glyph_pipeline.reading.reader import ReadEvent, ReadResult, Usage
+from glyph_pipeline.reading.reader import ReadEvent, ReadResult, Retrying, Usage
+from glyph_pipeline.reading.retry import Retries, RetryPolicy, retry_after
 from glyph_pipeline.reading.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -37,87 +45,176 @@ _HEADERS = frozenset(
         "user-agent",
     }
 )
-_CONTEXT_WORDS = ("maximum context length", "max_model_len", "context length", "maximum model length", "too long")
+_CONTEXT_WORDS = ("context length", "context size", "max_model_len", "maximum model length", "too long")
+# vLLM: "context length is 2048 tokens", "... (2048)", "is only 2048", "model length of 2048", "max_model_len=2048".
+_CONTEXT_LIMIT = re.compile(r"(?:context length|context size|model length|max_model_len)\s*(?:is|of)?\s*(?:only)?\s*[:=(]?\s*(\d+)")
+# 501 is a 5xx that stays: the server can't do what the request asks for.
+_PASSING_STATUS = frozenset({408, 409, 429, *range(500, 600)} - {501})
+# The HTTP library's exceptions by name: the SDK brings httpx or its successor httpx2, according to its age.
+_TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio"})
+_UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout", "ProxyError"})
+# How vLLM ends a stream whose request it gave up, e.g. because it is shut down: what came of the answer is no answer.
+_GIVEN_UP = frozenset({"abort", "error"})
+
+_Clients = dict[str, "AsyncOpenAI"]
+
+
+class _FailedError(Exception):
+    """One attempt failed with ``error``. ``lost``: the server may have died, rather than refused."""
+
+    def __init__(self, error: GlyphError, *, transient: bool = False, lost: bool = False) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.transient = transient
+        self.lost = lost
+
+    @property
+    def retry_after(self) -> float | None:
+        return self.error.retry_after if isinstance(self.error, ReadError) else None
 
 
 class VLLMReader:
-    """Reads with the model that a server serves. ``base_url`` ends in ``/v1``; ``api_key`` only if the server wants one.
+    """Reads with the model that a server serves, or several servers do alike. ``api_key`` only if they want one.
 
-    Images come first, the question last, with the reference sampling unless ``sampling`` says otherwise. ``read_timeout``
-    is in seconds without a byte. Connection errors and 408/409/429/5xx before the first byte are tried again by the SDK.
+    Each URL of ``base_url`` ends in ``/v1``; the key is sent to every one of them. A request goes to the server with the
+    fewest under way (see Endpoints). Images come first, the question last, with the reference sampling unless ``sampling``
+    says otherwise. ``read_timeout`` is in seconds without a byte.
+
+    Refused and broken connections, streams without an end, stalls, 408, 409, 429 and 5xx are tried again as ``retry`` says.
+    ``revive`` is called (in a thread; it may block, and several reads may call it at once) before the next try if the
+    connection was lost or the server failed with a 5xx, unless another server takes over: it restarts a dead server and
+    returns when that is ready, or raises a GlyphError, which ends the read. Its time doesn't count against the retry budget.
+
+    Raises ConfigError without any URL, and for a URL or a key that can't be sent.
     """
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Sequence[str],
         model: str,
         *,
         api_key: str | None = None,
         sampling: Sampling | None = None,
         read_timeout: float = DEFAULT_READ_TIMEOUT_S,
-        max_retries: int = 2,
+        retry: RetryPolicy | None = None,
+        revive: Callable[[], object] | None = None,
     ) -> None:
-        self.base_url = base_url
         self.model = model
         self.sampling = sampling or Sampling()
-        self._api_key = api_key
+        self._api_key = _sendable(api_key)
         self._read_timeout = read_timeout
-        self._max_retries = max_retries
-        # One client a loop: its connections belong to the loop that opened them, and ask() runs one of its own each time.
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = WeakKeyDictionary()
+        self._retry = retry or RetryPolicy()
+        self._revive = revive
+        urls = [base_url] if isinstance(base_url, str) else base_url
+        self._endpoints = Endpoints([_askable(url) for url in urls], clock=self._retry.clock)
+        # One client a loop and URL: its connections belong to the loop that opened them, and ask() runs one of its own each
+        # time; which proxies it may use depends on the URL.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
         """The served model."""
         return self.model
 
-    async def read(self, pages: Sequence[Page], question: str, *, max_tokens: int | None = None) -> AsyncIterator[ReadEvent]:
-        """Stream reasoning and answer; the last event is the result.
+    @property
+    def base_url(self) -> str:
+        """The URL of the first server."""
+        return self._endpoints.urls[0]
 
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The URLs of all servers."""
+        return self._endpoints.urls
+
+    async def read(self, pages: Sequence[Page], question: str, *, max_tokens: int | None = None) -> AsyncGenerator[ReadEvent, None]:
+        """Stream reasoning and answer; the last event is the result, and always that of one whole stream.
+
+        A Retrying event says that the attempt failed, that another follows and that all deltas so far are void.
         ``max_tokens`` bounds this answer below the sampling's. Closing the iterator early ends the request on the server
-        too. Raises ContextLengthError, WrongModelError, ServerUnreachableError, ReadError (with the server's words).
+        too. Raises ContextLengthError, WrongModelError, ServerUnreachableError, ReadError (with the server's words); the last
+        of several attempts says in its hint how many they were and how long they took.
         """
-        import openai
+        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
+        limit = min(max_tokens or self.sampling.max_tokens, self.sampling.max_tokens)
+        retries = Retries(self._retry)
+        hops = 0  # from server to server since the last wait
+        while True:
+            try:
+                async with aclosing(self._attempt(clients, pages, question, limit)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except _FailedError as e:
+                failed, cause = e, e.__cause__
+            # Each server once, then a wait: a request that only this read can't get through must not chase around servers
+            # that other reads find in good health.
+            elsewhere = hops < len(self.base_urls) - 1 and self._endpoints.any_ready()
+            hops = hops + 1 if elsewhere else 0
+            seconds = retries.next_wait(self._endpoints.asked_wait(), at_once=elsewhere) if failed.transient else None
+            if seconds is None:
+                if failed.transient:
+                    failed.error.hint = " ".join(filter(None, [retries.account(), failed.error.hint]))
+                raise failed.error from cause
+            self._still_open(clients)
+            yield Retrying(failed.error.message, seconds)
+            await asyncio.sleep(seconds)
+            if failed.lost and self._revive is not None and not elsewhere:
+                with retries.uncounted():
+                    await unattended(self._revive)
+            self._still_open(clients)
 
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop, to all servers; the reader opens new ones if it is used again.
+
+        Reads of this loop that are still under way end with a ReadError.
+        """
+        clients = self._clients.pop(asyncio.get_running_loop(), {})
+        for client in list(clients.values()):
+            await client.close()
+
+    def _still_open(self, clients: _Clients) -> None:
+        """Without this, a read that aclose() has ended would open connections again that nobody closes."""
+        if self._clients.get(asyncio.get_running_loop()) is not clients:
+            raise ReadError("The reader was closed while it was reading.", hint="Close it when all reads have ended.")
+
+    async def _attempt(self, clients: _Clients, pages: Sequence[Page], question: str, max_tokens: int) -> AsyncGenerator[ReadEvent, None]:
+        """One request to one server, from its beginning to its result. Raises _FailedError."""
         splitter = AnswerSplitter()
         usage = Usage()
         reason: str | None = None
-        opened = False
-        try:
-            stream = await self._open(pages, question, min(max_tokens or self.sampling.max_tokens, self.sampling.max_tokens))
-            opened = True
-            async with stream:
-                async for chunk in stream:
-                    if chunk.usage is not None:
-                        usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-                    for choice in chunk.choices:
-                        delta = choice.delta
-                        for event in splitter.feed(delta.content, _reasoning(delta)):
-                            yield event
-                        reason = choice.finish_reason or reason
-        except openai.OpenAIError as e:
-            # In the middle of a stream older SDKs let the transport's own exceptions pass, newer ones wrap them.
-            broken = opened and isinstance(e, openai.APIConnectionError) and not isinstance(e, openai.APITimeoutError)
-            raise (self._broken_off(str(e)) if broken else self._translated(e)) from e
-        except Exception as e:
-            if type(e).__module__.split(".")[0] not in {"httpx", "httpx2", "httpcore", "httpcore2", "anyio"}:
-                raise
-            raise self._broken_off(str(e) or type(e).__name__) from e
-        if reason is None:
-            raise self._broken_off("the stream ended without a finish_reason")
+        with self._endpoints.turn() as turn:
+            try:
+                stream = await self._open(self._connected(clients, turn.url), pages, question, max_tokens)
+                async with stream:
+                    async for chunk in stream:
+                        if chunk.usage is not None:
+                            usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+                        for choice in chunk.choices or ():
+                            delta = choice.delta
+                            for event in splitter.feed(delta.content, _reasoning(delta)):
+                                yield event
+                            reason = choice.finish_reason or reason
+                if reason is None:
+                    raise self._broken_off(turn.url, "the stream ended without a finish_reason")
+                if reason in _GIVEN_UP:
+                    raise self._broken_off(turn.url, f"it gave the request up (finish_reason {reason!r})")
+            except Exception as e:
+                failed = e if isinstance(e, _FailedError) else self._failed(turn.url, e)
+                if failed is None:
+                    raise
+                if failed.transient:
+                    self._endpoints.failed(turn, failed.retry_after)
+                if failed is e:
+                    raise
+                raise failed from e
+            self._endpoints.succeeded(turn)
         for event in splitter.finish(truncated=reason == "length"):
             yield event
         finish: Literal["stop", "length"] = "length" if reason == "length" else "stop"
         yield ReadResult(splitter.text, splitter.reasoning, finish, usage)
 
-    async def aclose(self) -> None:
-        """Close the connections of the running event loop; the reader opens new ones if it is used again."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.close()
-
-    async def _open(self, pages: Sequence[Page], question: str, max_tokens: int) -> AsyncStream[ChatCompletionChunk]:
-        return await self._connected().chat.completions.create(
+    async def _open(self, client: AsyncOpenAI, pages: Sequence[Page], question: str, max_tokens: int) -> AsyncStream[ChatCompletionChunk]:
+        return await client.chat.completions.create(
             model=self.model,
             messages=[build_message(pages, question)],
             temperature=self.sampling.temperature,
@@ -128,66 +225,109 @@ class VLLMReader:
             extra_body=self.sampling.extra_body(),
         )
 
-    def _connected(self) -> AsyncOpenAI:
+    def _connected(self, clients: _Clients, url: str) -> AsyncOpenAI:
         import openai
 
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
+        if url not in clients:
             timeout = openai.Timeout(self._read_timeout, connect=_CONNECT_TIMEOUT_S)
             transport = openai.DefaultAsyncHttpxClient(
                 timeout=timeout,
-                trust_env=uses_environment_proxies(self.base_url),
+                trust_env=uses_environment_proxies(url),
                 # The pages go to the server that was named, not to where it points.
                 follow_redirects=False,
                 event_hooks={"request": [_keep_private]},
             )
-            self._clients[loop] = openai.AsyncOpenAI(
-                base_url=self.base_url,
+            clients[url] = openai.AsyncOpenAI(
+                base_url=url,
                 # Always given: left out, the SDK would send the key it finds in OPENAI_API_KEY.
                 api_key=self._api_key or "none",
-                max_retries=self._max_retries,
+                # The SDK's own tries see neither a broken stream nor another server.
+                max_retries=0,
                 timeout=timeout,
                 http_client=transport,
             )
-        return self._clients[loop]
+        return clients[url]
 
-    def _translated(self, error: Exception) -> GlyphError:
-        """The SDK's error as one of ours, with the server's own words."""
+    def _failed(self, url: str, error: Exception) -> _FailedError | None:
+        """What went wrong with a request to ``url``, with the server's own words; None if it is no failure of a request."""
         import openai
 
-        if isinstance(error, openai.APITimeoutError):
-            return ReadError(
-                f"The server at {self.base_url} sent nothing for {self._read_timeout:g} s.", hint="Allow more time, or look at its log."
-            )
-        if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__ or error
-            return ServerUnreachableError(
-                f"The server at {self.base_url} can't be reached: {cause or type(cause).__name__}.",
-                hint="Is it running? Try: glyph-compress doctor",
-            )
         if isinstance(error, openai.APIStatusError):
-            return self._refused(error.status_code, _server_words(error))
-        if isinstance(error, openai.APIError) and (status := _status_in(error.body)) is not None:
+            return self._refused(url, error.status_code, _server_words(error), retry_after(error.response.headers))
+        transport = _of_transport(error)
+        if transport is not None:
+            return self._lost(url, transport)
+        if isinstance(error, openai.APIConnectionError):
+            return self._broken_off(url, str(error))
+        if isinstance(error, openai.APIError):
             # What vLLM finds out after it has begun to stream comes as an event of the stream.
-            return self._refused(status, _server_words(error))
-        return self._broken_off(str(error))
+            status = _status_in(error.body)
+            return self._broken_off(url, _server_words(error)) if status is None else self._refused(url, status, _server_words(error))
+        if isinstance(error, (JSONDecodeError, UnicodeDecodeError)):
+            return self._broken_off(url, f"an event that can't be read ({error})")
+        return None
 
-    def _refused(self, status: int, words: str) -> GlyphError:
-        if status == 400 and any(phrase in words for phrase in _CONTEXT_WORDS):
-            return ContextLengthError(
-                f"The server refused the pages as too long: {words}", hint="Draw denser, or serve with a larger --max-model-len."
+    def _lost(self, url: str, error: BaseException) -> _FailedError:
+        kind, words = type(error).__name__, str(error) or type(error).__name__
+        if kind in _UNREACHABLE:
+            unreachable = ServerUnreachableError(
+                f"The server at {url} can't be reached: {words}.", hint="Is it running? Try: glyph-compress doctor"
             )
+            # A certificate does not become valid by asking again.
+            passing = not any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
+            return _FailedError(unreachable, transient=passing, lost=passing)
+        if kind in ("ReadTimeout", "WriteTimeout", "PoolTimeout"):
+            what = "sent" if kind == "ReadTimeout" else "took"
+            stalled = ReadError(
+                f"The server at {url} {what} nothing for {self._read_timeout:g} s.",
+                transient=True,
+                hint="Allow more time, or look at its log.",
+            )
+            return _FailedError(stalled, transient=True)
+        return self._broken_off(url, words)
+
+    def _refused(self, url: str, status: int, words: str, wait: float | None = None) -> _FailedError:
+        if status == 400 and any(phrase in words.lower() for phrase in _CONTEXT_WORDS):
+            named = _CONTEXT_LIMIT.search(words.lower())
+            limit = int(named[1]) if named else None
+            hint = "Draw denser, or serve with a larger --max-model-len."
+            return _FailedError(ContextLengthError(f"The server refused the pages as too long: {words}", limit=limit, hint=hint))
         if status == 404 and "model" in words:
-            return WrongModelError(
-                f"The server at {self.base_url} does not serve {self.model!r}: {words}", hint="Name a served model with --model."
-            )
-        hint = "Give its key with --api-key or GLYPH_API_KEY." if status in (401, 403) else None
-        return ReadError(f"The server at {self.base_url} refused the request (HTTP {status}): {words}", status=status, hint=hint)
-
-    def _broken_off(self, what: str) -> ReadError:
-        return ReadError(
-            f"The server at {self.base_url} broke off its answer: {what}.", hint="Ask again; if it stays so, look at the server's log."
+            message = f"The server at {url} does not serve {self.model!r}: {words}"
+            return _FailedError(WrongModelError(message, hint="Name a served model with --model."))
+        transient = status in _PASSING_STATUS
+        hints = {401: "Give its key with --api-key or GLYPH_API_KEY.", 429: "Ask less at once, or allow more time."}
+        refused = ReadError(
+            f"The server at {url} refused the request (HTTP {status}): {words}",
+            status=status,
+            transient=transient,
+            retry_after=wait if transient else None,
+            hint=hints.get(401 if status == 403 else status, "Look at the server's log." if transient else None),
         )
+        return _FailedError(refused, transient=transient, lost=transient and status >= 500)
+
+    def _broken_off(self, url: str, what: str) -> _FailedError:
+        message = f"The server at {url} broke off its answer: {what}."
+        hint = "Ask again; if it stays so, look at the server's log."
+        return _FailedError(ReadError(message, transient=True, hint=hint), transient=True, lost=True)
+
+
+def _askable(url: str) -> str:
+    """``url``, if requests can be sent there; found out later, each library would say it in its own way."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return url
+    except ValueError:  # a port out of range, brackets that don't match
+        pass
+    raise ConfigError(f"{url!r} is not the URL of a server.", hint="Give one such as http://127.0.0.1:8000/v1")
+
+
+def _sendable(key: str | None) -> str | None:
+    """``key``, if it fits into an HTTP header; the HTTP library's own message would show it."""
+    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise ConfigError("The API key can't be sent in an HTTP header.", hint="Is there a line end, a space or a stray character in it?")
+    return key
 
 
 def _reasoning(delta: Any) -> str | None:
@@ -195,20 +335,39 @@ def _reasoning(delta: Any) -> str | None:
     return cast("str | None", getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None))
 
 
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what led to it, the outermost first."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _of_transport(error: Exception) -> BaseException | None:
+    """The HTTP library's error in or behind ``error``; the connection's, if it passed through unwrapped."""
+    import openai
+
+    for each in _chain(error) if isinstance(error, openai.APIConnectionError) else [error]:
+        if type(each).__module__.split(".")[0] in _TRANSPORTS or isinstance(each, (ConnectionError, ssl.SSLError)):
+            return each
+    return None
+
+
 def _status_in(body: object) -> int | None:
     """The HTTP status that an error event of a stream names."""
     code = body.get("code") if isinstance(body, dict) else None
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code)
     return code if isinstance(code, int) and 400 <= code <= 599 else None
 
 
 def _server_words(error: Any) -> str:
     body = error.body
     if isinstance(body, dict):
-        inner = body.get("error", body)
-        message = inner.get("message") if isinstance(inner, dict) else inner
-        if message:
-            return str(message)
-    return str(error.message)
+        body = body.get("error", body)
+        body = body.get("message") if isinstance(body, dict) else body
+    return str(body) if body and isinstance(body, str) else str(error.message)
 
 
 async def _keep_private(request: Any) -> None:

@@ -285,8 +285,10 @@ class RenderConfig(BaseModel):
         return tuple(sorted(path.stem for path in resource_dir("configs").glob("*.json")))
 
     @classmethod
-    def for_texts(cls, texts: Iterable[str]) -> RenderConfig:
+    def for_texts(cls, texts: Iterable[str], changes: Mapping[str, Any] | None = None) -> RenderConfig:
         """The preset for texts when none is named: ``zh`` where at least a tenth of their characters is Chinese, Japanese or Korean, else ``en``.
+
+        ``changes`` are made to it as by :meth:`replace`.
 
         White space does not count. Of each text the first 100,000 characters are looked at, and 50 evenly spread pieces of the rest.
         """
@@ -296,7 +298,8 @@ class RenderConfig(BaseModel):
             for piece in (text[:_SAMPLE], *(text[start : start + _PIECE] for start in range(_SAMPLE, len(text), step))):
                 seen += len(piece) - len(_WHITE.findall(piece))
                 wide += 0 if piece.isascii() else len(_WIDE.findall(piece))
-        return cls.preset("zh" if wide * 10 >= seen > 0 else "en")
+        preset = cls.preset("zh" if wide * 10 >= seen > 0 else "en")
+        return preset.replace(**changes) if changes else preset
 
     @classmethod
     def resolve(cls, name_or_path: str) -> RenderConfig:

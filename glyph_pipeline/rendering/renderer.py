@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from glyph_pipeline.document import Document, require_text
@@ -37,12 +38,20 @@ class Renderer:
         """The font files that have drawn, the configured one first."""
         return self.chain.uses
 
-    def render(self, document: str | Document) -> Iterator[Page]:
-        """The document's pages, drawn a batch at a time as they are asked for. Raises EmptyDocumentError at once."""
+    def render(self, document: str | Document, title: str | None = None) -> Iterator[Page]:
+        """The document's pages, drawn a batch at a time as they are asked for. Raises EmptyDocumentError at once.
+
+        ``title`` is a line drawn above the text; offsets stay those of the text, in which it is not.
+        """
         if isinstance(document, str):
             document = Document(document)
         require_text(document)
-        return self._pages(document)
+        return self._pages(document) if title is None else self._titled(document, title)
+
+    def _titled(self, document: Document, title: str) -> Iterator[Page]:
+        above = f"{title}\n"
+        for page in self._pages(replace(document, text=above + document.text)):
+            yield replace(page, start=max(0, page.start - len(above)), end=max(0, page.end - len(above)))
 
     def _pages(self, document: Document) -> Iterator[Page]:
         layouts = lay_out(document.text, self.config, self.chain, self.losses)

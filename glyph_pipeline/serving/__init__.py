@@ -14,6 +14,7 @@ from glyph_pipeline.serving.health import (
     wait_until_ready,
 )
 from glyph_pipeline.serving.installation import VLLMInstallation, find_vllm, vllm_cpu_home
+from glyph_pipeline.serving.keeper import DEFAULT_RESTART_WINDOW, DEFAULT_RESTARTS
 from glyph_pipeline.serving.process import ServerProcess
 from glyph_pipeline.serving.profiles import ServerProfile, load_profile, profile_names
 from glyph_pipeline.serving.registry import ServerRecord, running_servers
@@ -23,6 +24,8 @@ from glyph_pipeline.serving.signals import exit_on_sigterm
 __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_PORT",
+    "DEFAULT_RESTARTS",
+    "DEFAULT_RESTART_WINDOW",
     "DEFAULT_START_TIMEOUT",
     "Accelerator",
     "GlyphServer",

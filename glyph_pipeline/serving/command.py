@@ -312,7 +312,7 @@ def _check_port_range(port: int) -> None:
 
 def _check_port(host: str, port: int) -> None:
     _check_port_range(port)
-    if problem := _port_problem(host, port):
+    if problem := port_problem(host, port):
         raise ConfigError(f"port = {port} on {host} cannot be used: {problem}.", hint="Choose another port, or leave it out.")
 
 
@@ -326,7 +326,8 @@ def _pick_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _port_problem(host: str, port: int) -> str | None:
+def port_problem(host: str, port: int) -> str | None:
+    """Why a server could not listen there now, None if it could. Raises ConfigError for a host that is none."""
     problem = _bind_problem(host, port, reuse=False)
     # A vLLM that is still loading has bound its port without listening, which only a plain bind notices. But a plain bind also
     # stumbles over the closed connections of a server that has just been stopped.

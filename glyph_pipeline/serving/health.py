@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,14 @@ _STEP = 0.2
 _LOOK_SECONDS = 2.0  # going through all processes of a large machine takes a while
 
 OnWait = Callable[[float, str], object]
+
+
+class Health(Enum):
+    """What ``/health`` says: 200 is well; another status, or a refused or broken connection, is sick; no answer in time is silent."""
+
+    WELL = "well"
+    SICK = "sick"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,11 @@ def normalize_base_url(url: str) -> str:
 
 def is_healthy(base_url: str, *, timeout: float = 2.0) -> bool:
     """Whether the server answers ``/health`` with 200 within ``timeout`` seconds."""
+    return look(base_url, timeout=timeout) is Health.WELL
+
+
+def look(base_url: str, *, timeout: float = 2.0) -> Health:
+    """What the server's ``/health`` says within ``timeout`` seconds."""
     with _client(base_url, timeout) as client:
         return _health(client, base_url)
 
@@ -93,7 +107,7 @@ def wait_until_ready(
             if not process.is_alive():
                 raise _died(process)
             # Somebody else's server may have come first on this port: then ours is about to fail, and must not be taken for it.
-            if _health(client, base_url) and process.listens_on(port) is not False:
+            if _health(client, base_url) is Health.WELL and process.listens_on(port) is not False:
                 return
             waited = time.monotonic() - started
             if waited > timeout:
@@ -135,11 +149,13 @@ def _root(base_url: str) -> str:
     return base_url.rstrip("/").removesuffix("/v1")
 
 
-def _health(client: httpx.Client, base_url: str) -> bool:
+def _health(client: httpx.Client, base_url: str) -> Health:
     try:
-        return client.get(f"{_root(base_url)}/health").status_code == 200
+        return Health.WELL if client.get(f"{_root(base_url)}/health").status_code == 200 else Health.SICK
+    except httpx.TimeoutException:
+        return Health.SILENT
     except httpx.HTTPError:
-        return False
+        return Health.SICK
 
 
 def _died(process: ServerProcess) -> ServerStartError:

@@ -36,8 +36,17 @@ class ServerProcess:
     small watchdog process, when Python is killed.
     """
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, log_path: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        log_path: str | Path | None = None,
+        scratch: Path | None = None,
+    ) -> None:
         """Start ``argv`` with exactly the environment ``env`` (default: ours); its output goes to the end of ``log_path``.
+
+        ``scratch`` is a folder of ours that the watchdog deletes, too, when Python is killed and can't do so itself.
 
         Raises ServerStartError if the log cannot be written or the program not be started.
         """
@@ -49,7 +58,7 @@ class ServerProcess:
             self._log_start = os.fstat(log).st_size
             # A Ctrl-C between the birth of the child and our taking note of it would leave it behind.
             with hold_signals():
-                self._child = child = _Child(self.argv, env, log)
+                self._child = child = _Child(self.argv, env, log, scratch)
                 # atexit stays at its default: the finalizer also runs when Python exits
                 self._finalizer = weakref.finalize(self, self._child.stop, DEFAULT_GRACE)
         except OSError as error:
@@ -133,11 +142,11 @@ class ServerProcess:
 class _Child:
     """What ends the process. Apart from ServerProcess, because a finalizer must not hold on to what it is to finalize."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None, log: int) -> None:
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None, log: int, scratch: Path | None) -> None:
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self._stopped = False
-        self._watchdog = _start_watchdog()
+        self._watchdog = _start_watchdog(scratch)
         try:
             self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True)
         except BaseException:
@@ -159,13 +168,19 @@ class _Child:
             _tell(self._watchdog, b"done\n", last=True)
 
 
-def _start_watchdog() -> subprocess.Popen[bytes] | None:
+def _start_watchdog(scratch: Path | None) -> subprocess.Popen[bytes] | None:
     """The process that ends ours if we are killed; None where it cannot be started, which is no reason not to serve."""
     if not sys.executable:
         return None
     with contextlib.suppress(OSError):
         return subprocess.Popen(
-            [sys.executable, str(Path(tree.__file__).resolve()), str(DEFAULT_GRACE), str(os.getpid())],
+            [
+                sys.executable,
+                str(Path(tree.__file__).resolve()),
+                str(DEFAULT_GRACE),
+                str(os.getpid()),
+                *([str(scratch)] if scratch else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,10 +11,12 @@ from types import TracebackType
 from glyph_pipeline.errors import ConfigError, ServerUnreachableError, WrongModelError
 from glyph_pipeline.serving import registry
 from glyph_pipeline.serving.accelerator import detect_accelerator
-from glyph_pipeline.serving.command import DEFAULT_MODEL, LaunchPlan, ServeOptions, check_model, plan_launch
-from glyph_pipeline.serving.health import DEFAULT_START_TIMEOUT, OnWait, ServerInfo, is_healthy, probe, wait_until_ready
+from glyph_pipeline.serving.command import DEFAULT_MODEL, ServeOptions, check_model, plan_launch
+from glyph_pipeline.serving.health import DEFAULT_START_TIMEOUT, OnWait, ServerInfo, is_healthy, probe
 from glyph_pipeline.serving.installation import VLLMInstallation, find_vllm
-from glyph_pipeline.serving.process import DEFAULT_GRACE, ServerProcess
+from glyph_pipeline.serving.keeper import DEFAULT_RESTART_WINDOW, DEFAULT_RESTARTS, Keeper, OnRestart, RestartRule
+from glyph_pipeline.serving.pagefolder import PageFolder, refuse_second_folder
+from glyph_pipeline.serving.process import DEFAULT_GRACE
 from glyph_pipeline.serving.profiles import ServerProfile, load_profile
 from glyph_pipeline.serving.signals import exit_on_sigterm
 
@@ -25,15 +26,13 @@ else:
     from typing_extensions import Unpack
 
 _WATCH_STEP = 1.0
-# vLLM does not heed SIGTERM while its engine loads, and a server that never answered has nothing to bring to an end.
-_FAILED_GRACE = 3.0
 
 
 class GlyphServer:
     """A server that answers, made by :meth:`launch`, :meth:`adopt` or :meth:`find`; a ``with`` block stops it if we own it.
 
-    ``base_url`` ends in ``/v1``; ``model`` is the served name; ``info`` is what the server said; ``owned`` whether it was launched
-    here; ``pid`` and ``log_path`` are None where unknown; ``api_key`` is the key to talk to it with, if there is one.
+    ``base_url`` ends in ``/v1``; ``model`` is the served name; ``owned`` is whether it was launched here; ``api_key`` is the key to
+    talk to it with, if there is one. All methods may be called from any thread.
     """
 
     def __init__(
@@ -42,23 +41,48 @@ class GlyphServer:
         model: str,
         *,
         api_key: str | None = None,
-        process: ServerProcess | None = None,
+        keeper: Keeper | None = None,
         pid: int | None = None,
         log_path: Path | None = None,
     ) -> None:
-        self.info = info
         self.base_url = info.base_url
         self.model = model
         self.api_key = api_key
-        self.pid = process.pid if process else pid
-        self.log_path = process.log_path if process else log_path
-        self._process = process
+        self._info = info
+        self._keeper = keeper
+        self._pid = pid
+        self._log_path = log_path
         self._signals = contextlib.ExitStack()
 
     @property
     def owned(self) -> bool:
         """Whether we launched it, and :meth:`stop` therefore stops it."""
-        return self._process is not None
+        return self._keeper is not None
+
+    @property
+    def info(self) -> ServerInfo:
+        """What the server said about itself when it was last found ready."""
+        return self._keeper.info if self._keeper else self._info
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process, another one after a restart; None where unknown."""
+        return self._keeper.process.pid if self._keeper else self._pid
+
+    @property
+    def log_path(self) -> Path | None:
+        """Its log, the same one after a restart; None where unknown."""
+        return self._keeper.process.log_path if self._keeper else self._log_path
+
+    @property
+    def page_folder(self) -> Path | None:
+        """The folder that holds the files it may read (``file://`` URLs), if it was launched with one; gone after :meth:`stop`."""
+        return self._keeper.folder.path if self._keeper and self._keeper.folder else None
+
+    @property
+    def restarted(self) -> int:
+        """How often :meth:`revive` has brought it back. A request that failed is worth sending again if this grew meanwhile."""
+        return self._keeper.restarted if self._keeper else 0
 
     @classmethod
     def launch(
@@ -71,6 +95,10 @@ class GlyphServer:
         announce: bool = False,
         vllm: str | Path | VLLMInstallation | None = None,
         log_path: str | Path | None = None,
+        restarts: int = DEFAULT_RESTARTS,
+        restart_window: float = DEFAULT_RESTART_WINDOW,
+        on_restart: OnRestart | None = None,
+        page_folder: bool = False,
         **options: Unpack[ServeOptions],
     ) -> GlyphServer:
         """Start vLLM and return when it is ready; whatever goes wrong, nothing is left running.
@@ -78,33 +106,30 @@ class GlyphServer:
         ``options`` are those of :func:`plan_launch`: host, port, extra_args and so on. ``timeout`` is in seconds and includes the
         download of the weights; ``on_wait(seconds, last_log_line)`` is called meanwhile. ``announce=True`` lets :meth:`find` find it.
 
-        Raises ConfigError, MissingExtraError (no vLLM), ServerStartError (with the end of its log).
+        :meth:`revive` starts it again at most ``restarts`` times within ``restart_window`` seconds; before each,
+        ``on_restart(sentence)`` is called, which says how it died, and where the log is. ``page_folder=True`` makes a private folder
+        whose files, and no others, the server may read: see :attr:`page_folder`.
+
+        Raises ConfigError, MissingExtraError (no vLLM), OutputError (no room for the folder), ServerStartError (with the end of its log).
         """
         check_model(model)
+        rule = RestartRule(restarts, restart_window, on_restart)
         installation = find_vllm(vllm)
         chosen = _fitting_profile(profile, installation)
-        plan = plan_launch(model, chosen, vllm=installation, log_path=Path(log_path) if log_path else None, **options)
-        with exit_on_sigterm():
-            process = ServerProcess(plan.argv, env=plan.environment(os.environ), log_path=plan.log_path)
-            try:
-                return cls._wait(process, plan, timeout=timeout, on_wait=on_wait, announce=announce)
-            except BaseException:
-                process.stop(_FAILED_GRACE)
-                registry.forget(process.pid)
-                raise
-
-    @classmethod
-    def _wait(cls, process: ServerProcess, plan: LaunchPlan, *, timeout: float, on_wait: OnWait | None, announce: bool) -> GlyphServer:
-        wait_until_ready(process, plan.base_url, timeout=timeout, on_wait=on_wait)
-        info = probe(plan.base_url, api_key=plan.api_key)
-        served = info.require(plan.served_model_name)
-        if announce:
-            registry.remember(
-                registry.ServerRecord.of(
-                    process.pid, base_url=info.base_url, model=served.id, profile=plan.profile.name, log_path=process.log_path
-                )
-            )
-        return cls(info, served.id, api_key=plan.api_key, process=process)
+        folder = None
+        if page_folder:
+            extra = options.get("extra_args", ())
+            refuse_second_folder(chosen.args, extra)
+            folder = PageFolder()
+            options["extra_args"] = [*extra, *folder.arguments]
+        try:
+            plan = plan_launch(model, chosen, vllm=installation, log_path=Path(log_path) if log_path else None, **options)
+            keeper = Keeper(plan, timeout=timeout, on_wait=on_wait, announce=announce, rule=rule, folder=folder)
+        except BaseException:
+            if folder:
+                folder.remove()
+            raise
+        return cls(keeper.info, keeper.model, api_key=plan.api_key, keeper=keeper)
 
     @classmethod
     def adopt(cls, url: str, model: str | None = None, *, api_key: str | None = None) -> GlyphServer:
@@ -140,28 +165,42 @@ class GlyphServer:
 
     def is_alive(self) -> bool:
         """Whether it still runs: for an owned server its process, for another its ``/health``."""
-        return self._process.is_alive() if self._process else is_healthy(self.base_url)
+        return self._keeper.process.is_alive() if self._keeper else is_healthy(self.base_url)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait up to ``timeout`` seconds until it ends by itself. The exit code; None if it is not ours or still runs."""
-        if self._process:
-            return self._process.wait(timeout)
+        if self._keeper:
+            return self._keeper.process.wait(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while is_healthy(self.base_url) and (deadline is None or time.monotonic() < deadline):
             time.sleep(_WATCH_STEP if deadline is None else max(0.0, min(_WATCH_STEP, deadline - time.monotonic())))
         return None
 
+    def revive(self, on_wait: OnWait | None = None) -> bool:
+        """Start it again if we own it and it has died. True when it is ready again, at the same URL; False if there was no need.
+
+        False comes at once for a server that is alive and healthy, not owned, or was stopped by :meth:`stop`. A process that runs but
+        whose ``/health`` says otherwise (vLLM's engine has died) has some seconds to end by itself, then it is stopped and started
+        again; one that says nothing at all has a minute, because it may only be busy. All that is left of the old server is ended
+        first. The new one has the same command, port, environment and page folder, and writes on at the end of the same log. If it
+        dies while it starts, that counts as one more death.
+
+        It takes as long as a start, up to the ``timeout`` of the launch; ``on_wait(seconds, last_log_line)`` is called meanwhile, and
+        an exception that it raises breaks the restart off. Several threads may call this at once: one restarts, the others wait for it
+        and get its outcome. :meth:`stop` ends it: it returns False then.
+
+        Raises ServerStartError, with the end of the log, if it has died too often (see :meth:`launch`) or cannot be started.
+        """
+        return self._keeper.revive(on_wait) if self._keeper else False
+
     def log_tail(self, lines: int = 25) -> str:
-        """The last lines of its log, empty if it is not ours."""
-        return self._process.log_tail(lines) if self._process else ""
+        """The last lines of its log since it was last started, empty if it is not ours."""
+        return self._keeper.process.log_tail(lines) if self._keeper else ""
 
     def stop(self, grace: float = DEFAULT_GRACE) -> None:
-        """Stop it with everything it started, if we own it: SIGTERM, ``grace`` seconds, SIGKILL. May be called again."""
-        if self._process:
-            try:
-                self._process.stop(grace)
-            finally:
-                registry.forget(self._process.pid)
+        """Stop it for good with everything it started, if we own it: SIGTERM, ``grace`` seconds, SIGKILL. May be called again."""
+        if self._keeper:
+            self._keeper.stop(grace)
 
     def __enter__(self) -> GlyphServer:
         if self.owned:

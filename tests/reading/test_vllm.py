@@ -1,4 +1,4 @@
-"""VLLMReader against a server that misbehaves on demand; tests/vllm holds it against the real one."""
+"""VLLMReader against a fake server: what is asked and what is made of the answer. Faults: test_faults; the real server: tests/vllm."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import pytest
 from glyph_pipeline import Page, RenderConfig, render
 from glyph_pipeline.errors import ContextLengthError, GlyphError, ReadError, ServerUnreachableError, WrongModelError
 from glyph_pipeline.reading.reader import AnswerDelta, ReadEvent, ReadResult, ReasoningDelta, Usage
+from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.reading.vllm import VLLMReader
 from tests.support.fake_openai import Fake, Handler, refuses, running, says
 
+ONCE = RetryPolicy(budget=0)  # a failure is an error at once
 TEXT = "The tide tables were kept by Ines Orrin until 1911.\n" * 120
 
 
@@ -111,7 +113,7 @@ def test_max_tokens_of_a_read_never_exceeds_the_samplings(pages: list[Page]) -> 
 def test_refusals_keep_the_servers_words(pages: list[Page], status: int, words: str, kind: type[GlyphError]) -> None:
     fake = Fake(refuses(status, words))
     with pytest.raises(kind) as caught:
-        read(fake, pages, max_retries=0)
+        read(fake, pages, retry=ONCE)
     assert words in str(caught.value)
     assert type(caught.value) is kind
 
@@ -132,23 +134,11 @@ def test_a_refusal_inside_the_stream_is_a_refusal(pages: list[Page]) -> None:
     assert caught.value.status == 400
 
 
-def test_a_busy_server_is_asked_again(pages: list[Page]) -> None:
-    def busy_once(handler: Handler, body: dict[str, Any]) -> None:
-        if len(handler.fake.requests) == 1:
-            refuses(503, "busy", **{"retry-after-ms": "1"})(handler, body)
-        else:
-            handler.stream([{"content": "42"}])
-
-    fake = Fake(busy_once)
-    assert isinstance(read(fake, pages)[-1], ReadResult)
-    assert len(fake.requests) == 2
-
-
 @pytest.mark.parametrize("done", [True, False])
 def test_a_stream_that_breaks_off_is_an_error_never_half_an_answer(pages: list[Page], done: bool) -> None:
     fake = Fake(says([{"content": "<answer>Ines"}], finish=None, done=done))
     with pytest.raises(ReadError, match="broke off"):
-        read(fake, pages)
+        read(fake, pages, retry=ONCE)
 
 
 def test_a_connection_that_is_cut(pages: list[Page]) -> None:
@@ -161,13 +151,13 @@ def test_a_connection_that_is_cut(pages: list[Page]) -> None:
         handler.close_connection = True
 
     with pytest.raises(ReadError, match="broke off"):
-        read(Fake(cut), pages)
+        read(Fake(cut), pages, retry=ONCE)
 
 
 def test_nobody_there(pages: list[Page]) -> None:
     fake = Fake(says([]), base_url="http://127.0.0.1:1/v1")
     with pytest.raises(ServerUnreachableError, match="can't be reached"):
-        read(fake, pages, max_retries=0)
+        read(fake, pages, retry=ONCE)
 
 
 def test_nothing_of_this_machine_or_another_product_is_sent(pages: list[Page], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from glyph_pipeline.serving import VLLMInstallation
+from glyph_pipeline.serving import GlyphServer, VLLMInstallation
 
 FAKE_VLLM = Path(__file__).with_name("fake_vllm.py")
 
@@ -79,3 +80,23 @@ def model_folder(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "glm4v"}), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def launch(fake_vllm: VLLMInstallation, model_folder: Path) -> Callable[..., GlyphServer]:
+    """Launches the stand-in, with that behaviour and more flags."""
+
+    def start(behaviour: str = "ready", *more: str, **options: Any) -> GlyphServer:
+        options = {"timeout": 30, "vllm": fake_vllm, **options}
+        return GlyphServer.launch(model_folder, "nvidia", extra_args=["--behaviour", behaviour, *more], **options)
+
+    return start
+
+
+@pytest.fixture
+def no_process_left() -> Any:
+    """Fails a test that leaves a process behind."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = [child for child in set(psutil.Process().children(recursive=True)) - before if child.status() != psutil.STATUS_ZOMBIE]
+    assert left == []

@@ -5,6 +5,9 @@ dies      reports an error and exits with 3      killed    ends by SIGKILL
 never     runs, and never answers                stubborn  ignores SIGTERM, and so do its child and a grandchild in a session of its own
 orphans   answers; killed, it leaves a child behind that ignores SIGTERM
 headless  ignores SIGTERM; its main thread has ended, so that it looks like a zombie, and another goes on
+broken    answers; from the first GET /break on its /health is 503       brittle  the same, and then it ends by itself
+
+--behaviour a,b --starts FILE: the first start behaves as a, those after it as b; FILE counts them.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('asleep', flush=True); time.sleep(600)"
 
@@ -28,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("words", nargs="*")
     parser.add_argument("--behaviour", default="ready")
+    parser.add_argument("--starts")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--served-model-name")
@@ -36,12 +41,19 @@ def main() -> None:
     options.api_key = options.api_key or os.environ.get("VLLM_API_KEY")  # as vLLM does
     model = options.words[1] if len(options.words) > 1 else "model"
     print(f"(APIServer pid={os.getpid()}) INFO 11-23 05:52:53 [api_utils.py:347] stand-in for {model}", flush=True)
-    globals()[options.behaviour](options, options.served_model_name or model)
+    behaviours = options.behaviour.split(",")
+    start = 0
+    if options.starts:
+        with Path(options.starts).open("ab") as count:
+            start = count.tell()
+            count.write(b".")
+    globals()[behaviours[min(start, len(behaviours) - 1)]](options, options.served_model_name or model)
 
 
-def ready(options: argparse.Namespace, name: str, refusals: int = 0) -> None:
+def ready(options: argparse.Namespace, name: str, refusals: int = 0, *, ends_when_broken: bool = False) -> None:
     class Handler(BaseHTTPRequestHandler):
         remaining = refusals
+        is_broken = False
 
         def do_GET(self) -> None:
             status, body = self.respond()
@@ -53,7 +65,12 @@ def ready(options: argparse.Namespace, name: str, refusals: int = 0) -> None:
         def respond(self) -> tuple[int, bytes]:
             if self.path == "/health":
                 Handler.remaining -= 1
-                return (503 if Handler.remaining >= 0 else 200), b""
+                if Handler.is_broken and ends_when_broken and Handler.remaining < -3:
+                    os._exit(4)
+                return (503 if Handler.remaining >= 0 or Handler.is_broken else 200), b""
+            if self.path == "/break":
+                Handler.is_broken, Handler.remaining = True, 0
+                return 200, b""
             if self.path == "/v1/models":
                 if options.api_key and self.headers.get("Authorization") != f"Bearer {options.api_key}":
                     return 401, b'{"error": "Unauthorized"}'
@@ -74,6 +91,14 @@ def ready(options: argparse.Namespace, name: str, refusals: int = 0) -> None:
 
 def late(options: argparse.Namespace, name: str) -> None:
     ready(options, name, refusals=3)
+
+
+def broken(options: argparse.Namespace, name: str) -> None:
+    ready(options, name)
+
+
+def brittle(options: argparse.Namespace, name: str) -> None:
+    ready(options, name, ends_when_broken=True)
 
 
 def dies(options: argparse.Namespace, name: str) -> None:

@@ -20,21 +20,7 @@ from glyph_pipeline.serving import GlyphServer, VLLMInstallation, registry
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def launch(fake_vllm: VLLMInstallation, model_folder: Path) -> Callable[..., GlyphServer]:
-    def start(behaviour: str = "ready", *more: str, **options: Any) -> GlyphServer:
-        options = {"timeout": 30, "vllm": fake_vllm, **options}
-        return GlyphServer.launch(model_folder, "nvidia", extra_args=["--behaviour", behaviour, *more], **options)
-
-    return start
-
-
-@pytest.fixture(autouse=True)
-def _no_process_left() -> Any:
-    before = set(psutil.Process().children(recursive=True))
-    yield
-    left = [child for child in set(psutil.Process().children(recursive=True)) - before if child.status() != psutil.STATUS_ZOMBIE]
-    assert left == []
+pytestmark = pytest.mark.usefixtures("no_process_left")
 
 
 def test_launch_and_stop(launch: Callable[..., GlyphServer], model_folder: Path, running: Callable[..., Any]) -> None:

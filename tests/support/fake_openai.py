@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,13 +18,17 @@ from typing import Any
 
 @dataclass
 class Fake:
-    """What the server does and what it was sent. ``reply(handler, body)`` answers a chat request."""
+    """What the server does and what it was sent. ``reply(handler, body)`` answers a chat request.
+
+    ``clock_off``: the seconds by which the server's own clock, and so its Date header, is ahead.
+    """
 
     reply: Callable[[Handler, dict[str, Any]], None]
     model: str = "fake/Glyph"
     max_model_len: int | None = 131072
     is_vllm: bool = True
     frame_tokens: int = 20
+    clock_off: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     base_url: str = ""
@@ -34,6 +43,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(time.time() + self.fake.clock_off if timestamp is None else timestamp)
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
@@ -75,23 +87,36 @@ class Handler(BaseHTTPRequestHandler):
         self, deltas: list[dict[str, Any]], finish: str | None = "stop", usage: dict[str, int] | None = None, done: bool = True
     ) -> None:
         """A stream of chat deltas; ``finish`` None leaves the reason out, ``done`` False breaks off without [DONE]."""
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("transfer-encoding", "chunked")  # and so the connection is kept, as vLLM's are
-        self.end_headers()
-        chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+        self.begin(deltas)
         if finish is not None:
-            chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+            self.write_event({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
         if usage is not None:
-            chunks.append({"choices": [], "usage": usage})
-        for chunk in chunks:
-            event = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": self.fake.model, **chunk}
-            self.write_chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+            self.write_event({"choices": [], "usage": usage})
         if done:
             self.write_chunk(b"data: [DONE]\n\n")
             self.wfile.write(b"0\r\n\r\n")
         else:
             self.close_connection = True
+
+    def begin(self, deltas: Sequence[dict[str, Any]] = ()) -> None:
+        """The beginning of a stream: its headers and ``deltas``."""
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")  # and so the connection is kept, as vLLM's are
+        self.end_headers()
+        for delta in deltas:
+            self.write_event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+
+    def write_event(self, chunk: dict[str, Any]) -> None:
+        """One event of the stream; an ``error`` stands alone, as vLLM's does."""
+        frame = {} if "error" in chunk else {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": self.fake.model}
+        self.write_chunk(b"data: " + json.dumps({**frame, **chunk}).encode() + b"\n\n")
+
+    def reset(self) -> None:
+        """Cut the connection with an RST: what a killed machine or a middlebox does."""
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())  # close() would wait for the files on top of the socket
+        self.close_connection = True
 
     def write_chunk(self, data: bytes) -> None:
         """One chunk of a chunked body, sent at once."""
@@ -105,10 +130,10 @@ def _chat_tokens(content: str) -> int:
 
 
 @contextmanager
-def running(fake: Fake) -> Iterator[Fake]:
-    """Serve ``fake`` on a free port of 127.0.0.1."""
+def running(fake: Fake, port: int = 0) -> Iterator[Fake]:
+    """Serve ``fake`` on a port of 127.0.0.1, by default a free one."""
     handler = type("BoundHandler", (Handler,), {"fake": fake})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     server.daemon_threads = False  # so that closing waits for the requests under way
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -131,3 +156,86 @@ def refuses(status: int, message: str, **headers: str) -> Callable[[Handler, dic
     return lambda handler, body: handler.send(
         status, {"error": {"message": message, "type": "Error", "param": None, "code": status}}, headers
     )
+
+
+def in_turn(*replies: Callable[[Handler, dict[str, Any]], None]) -> Callable[[Handler, dict[str, Any]], None]:
+    """The first reply for the first request and so on; the last one for all that follow."""
+    order = itertools.chain(replies, itertools.repeat(replies[-1]))
+    lock = threading.Lock()
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        with lock:
+            turn = next(order)
+        turn(handler, body)
+
+    return reply
+
+
+def drops() -> Callable[[Handler, dict[str, Any]], None]:
+    """A reply that closes the connection without a word."""
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        handler.close_connection = True
+
+    return reply
+
+
+def resets(deltas: Sequence[dict[str, Any]], before: Callable[[], object] = lambda: None) -> Callable[[Handler, dict[str, Any]], None]:
+    """A reply that streams ``deltas``, calls ``before`` and cuts the connection with an RST."""
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        handler.begin(deltas)
+        before()
+        handler.reset()
+
+    return reply
+
+
+def fails_late(deltas: Sequence[dict[str, Any]], message: str, code: int | str | None = 500) -> Callable[[Handler, dict[str, Any]], None]:
+    """A reply that streams ``deltas``, then an error event in vLLM's form."""
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        handler.begin(deltas)
+        handler.write_event({"error": {"message": message, "type": "Error", "param": None, "code": code}})
+        handler.write_chunk(b"data: [DONE]\n\n")
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return reply
+
+
+@dataclass
+class Held:
+    """A reply that streams ``deltas`` and then says nothing until :meth:`release`; it then ends the stream as it should.
+
+    ``waiting`` counts the requests held; ``left`` is set when a client has gone away from one.
+    """
+
+    deltas: Sequence[dict[str, Any]] = ()
+    waiting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    left: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, handler: Handler, body: dict[str, Any]) -> None:
+        handler.begin(self.deltas)
+        self.waiting.release()
+        handler.connection.settimeout(0.02)
+        while not self._released.is_set():
+            try:
+                if not handler.connection.recv(1, socket.MSG_PEEK):
+                    self.left.set()
+                    handler.close_connection = True
+                    return
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                self.left.set()
+                handler.close_connection = True
+                return
+        handler.connection.settimeout(handler.timeout)
+        handler.write_event({"choices": [{"index": 0, "delta": {"content": "42"}, "finish_reason": "stop"}]})
+        handler.write_chunk(b"data: [DONE]\n\n")
+        handler.wfile.write(b"0\r\n\r\n")
+
+    def release(self) -> None:
+        """Let all requests end."""
+        self._released.set()

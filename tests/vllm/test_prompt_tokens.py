@@ -9,7 +9,7 @@ import pytest
 
 from glyph_pipeline import Answer, Document, GlyphPipeline, RenderConfig
 from glyph_pipeline.errors import ContextLengthError, ReadError, WrongModelError
-from glyph_pipeline.planning import plan_window
+from glyph_pipeline.planning import Budget, plan_windows
 from glyph_pipeline.reading.reader import AnswerDelta, ReasoningDelta
 from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.reading.vllm import VLLMReader
@@ -94,5 +94,6 @@ def test_the_context_that_we_check_is_the_servers(tiny_server: GlyphServer) -> N
     limit = tiny_server.info.require(tiny_server.model).max_model_len
     assert limit == 131072
     page = next(render(FULL_PAGE, EN))
-    with pytest.raises(ContextLengthError, match="131072"):
-        plan_window([page] * 400, VisionArithmetic.from_model(tiny_server.model), frame_tokens=30, max_model_len=limit, max_tokens=8192)
+    budget = Budget(limit, 30, 8192)
+    assert len(plan_windows([page] * 190, VisionArithmetic.from_model(tiny_server.model), budget)) == 1
+    assert len(plan_windows([page] * 400, VisionArithmetic.from_model(tiny_server.model), budget)) > 1

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 from glyph_pipeline.errors import ServerStartError, WrongModelError
 from glyph_pipeline.serving import GlyphServer, ServerProcess, probe
@@ -49,15 +50,26 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[ServerProcess]:
             super().__init__(*args, **options)
             started.append(self)
 
-    monkeypatch.setattr("glyph_pipeline.serving.server.ServerProcess", Noted)
+    monkeypatch.setattr("glyph_pipeline.serving.keeper.ServerProcess", Noted)
     return started
 
 
-def ask(server: GlyphServer) -> dict[str, Any]:
-    body = {"model": server.model, "messages": [{"role": "user", "content": "What?"}], "max_tokens": 300, "temperature": 0}
-    response = httpx.post(f"{server.base_url}/chat/completions", json=body, timeout=300, trust_env=False)
+def post(server: GlyphServer, content: Any) -> httpx.Response:
+    body = {"model": server.model, "messages": [{"role": "user", "content": content}], "max_tokens": 300, "temperature": 0}
+    return httpx.post(f"{server.base_url}/chat/completions", json=body, timeout=300, trust_env=False)
+
+
+def ask(server: GlyphServer, content: Any = "What?") -> dict[str, Any]:
+    response = post(server, content)
     assert response.status_code == 200, response.text
     return dict(response.json()["choices"][0])
+
+
+def page_file(folder: Path) -> list[dict[str, Any]]:
+    """A question about a small white page in that folder, by its URL."""
+    path = folder / "page 1.png"
+    Image.new("L", (112, 112), 255).save(path)
+    return [{"type": "image_url", "image_url": {"url": path.as_uri()}}, {"type": "text", "text": "What?"}]
 
 
 def test_the_guides_flags_serve_and_answer(tiny_server: GlyphServer, tiny_model: Path) -> None:
@@ -105,6 +117,44 @@ def test_options_reach_it_and_stop_leaves_nothing(
         assert len(members) >= 2  # the API server and its engine
     assert running(members) == []
     assert GlyphServer.find("glyph") is None
+
+
+def test_killed_it_comes_back_and_reads_page_files_as_before(
+    tiny_model: Path, vllm_python: Path, tmp_path: Path, started: list[ServerProcess]
+) -> None:
+    with GlyphServer.launch(
+        tiny_model,
+        "cpu",
+        vllm=vllm_python,
+        timeout=START_SECONDS,
+        max_model_len=8192,
+        max_num_batched_tokens=8192,
+        extra_args=["--max-num-seqs", "2"],
+        page_folder=True,
+    ) as server:
+        url, folder = server.base_url, server.page_folder
+        assert folder is not None
+        answer = ask(server, page_file(folder))["message"]
+        refused = post(server, page_file(tmp_path))
+        assert refused.status_code == 400
+        assert "allowed-local-media-path" in refused.text
+        assert server.revive() is False
+        old = started[0].members()
+        assert len(old) >= 2  # the API server and its engine
+        started[0]._child.popen.kill()
+        assert server.revive() is True
+        assert len(started) == 2
+        assert running(old) == []
+        assert (server.base_url, server.page_folder) == (url, folder)
+        assert ask(server, page_file(folder))["message"] == answer
+        # The engine alone dies: the API server answers 5xx, and ends by itself or is ended.
+        (engine,) = (member for member in started[1].members() if "EngineCore" in " ".join([member.name(), *member.cmdline()]))
+        engine.kill()
+        assert post(server, "What?").status_code >= 500
+        assert server.revive() is True
+        assert ask(server, page_file(folder))["message"] == answer
+    assert running([*started[1].members(), *started[2].members()]) == []
+    assert not folder.exists()
 
 
 def test_a_folder_that_is_no_model_fails_with_vllms_words(

@@ -1,0 +1,120 @@
+"""A process that draws: items come in on standard input, pages go out on standard output. Asks nobody, writes no file.
+
+Run as a program of its own (see drawing.py), not by multiprocessing: that would import the user's main program again in each worker.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+from glyph_pipeline.batch.items import BatchItem
+from glyph_pipeline.compression import CompressedText, account
+from glyph_pipeline.document import Document, as_documents
+from glyph_pipeline.errors import GlyphError
+from glyph_pipeline.prompts import title_line
+from glyph_pipeline.rendering.config import RenderConfig
+from glyph_pipeline.rendering.renderer import Renderer
+from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
+from glyph_pipeline.tokens.vision import VisionArithmetic
+
+LENGTH = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True)
+class DrawTask:
+    """An item to draw. ``config``: or else the changes to the preset that its texts get. ``keep_texts`` leaves the counting of
+    text tokens to the caller."""
+
+    item: BatchItem
+    config: RenderConfig | Mapping[str, Any]
+    vision: VisionArithmetic
+    keep_texts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnItem:
+    """The pages of an item and their report; ``texts`` are those of its documents if they are still to be counted."""
+
+    compressed: CompressedText
+    texts: tuple[str, ...]
+
+
+def draw(task: DrawTask) -> DrawnItem:
+    """Load and draw an item. Raises InputError, ConfigError, FontError."""
+    documents = as_documents(task.item.load())
+    renderer = Renderer(config_for(documents, task.config))
+    pages = [page for document in documents for page in renderer.render(document, title_of(document, documents))]
+    tokenizer: TextTokenizer = _NotCounted() if task.keep_texts else Cl100kTokenizer()
+    report = account(documents, tuple(pages), renderer, tokenizer, task.vision)
+    return DrawnItem(CompressedText(tuple(pages), report), tuple(document.text for document in documents) if task.keep_texts else ())
+
+
+def config_for(documents: Sequence[Document], config: RenderConfig | Mapping[str, Any]) -> RenderConfig:
+    """The configuration, or the preset for the documents' texts with these changes."""
+    return config if isinstance(config, RenderConfig) else RenderConfig.for_texts((document.text for document in documents), config)
+
+
+def title_of(document: Document, documents: Sequence[Document]) -> str | None:
+    """The line above a document's pages that tells them from those of the others, if there are any."""
+    return title_line(document.id, document.metadata.get("title")) if len(documents) > 1 else None
+
+
+class _NotCounted:
+    name = ""
+
+    def count(self, text: str) -> int:
+        return 0
+
+
+def counted(drawn: DrawnItem, tokenizer: TextTokenizer) -> CompressedText:
+    """The drawn item with its text tokens, as ``tokenizer`` counts them. Blocks if that asks a server."""
+    tokens = sum(tokenizer.count(text) for text in drawn.texts)
+    return replace(drawn.compressed, report=replace(drawn.compressed.report, text_tokens=tokens, tokenizer=tokenizer.name))
+
+
+def read_message(stream: BinaryIO) -> Any:
+    """The next message; raises EOFError at the end."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    return pickle.loads(stream.read(LENGTH.unpack(head)[0]))
+
+
+def message(data: object) -> bytes:
+    """A message: its length in 8 bytes, and the pickle. Both ends are this package in one version, on one machine."""
+    payload = pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(payload)) + payload
+
+
+def main() -> None:
+    """Draw what comes until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us tells us when to end
+    incoming = sys.stdin.buffer
+    # What a library may print must not get among the messages.
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    while True:
+        try:
+            task = read_message(incoming)
+        except EOFError:
+            return
+        answer: DrawnItem | GlyphError | MemoryError
+        try:
+            answer = draw(task)
+        except (GlyphError, MemoryError) as e:
+            answer = e
+        except Exception as e:
+            answer = GlyphError(f"Drawing failed: {type(e).__name__}: {e}.", hint="This is a bug in glyph-pipeline; please report it.")
+        outgoing.write(message(answer))
+        outgoing.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Connection: a reader, and what is known of the model behind it: its tokenizer, its image arithmetic, its context. Plans nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from glyph_pipeline.addresses import is_loopback
+from glyph_pipeline.counting import SteadyTokenizer
+from glyph_pipeline.errors import ConfigError, ReadError, ServerUnreachableError
+from glyph_pipeline.reading.reader import Reader
+from glyph_pipeline.reading.retry import RetryPolicy
+from glyph_pipeline.reading.vllm import VLLMReader
+from glyph_pipeline.serving import ServedModel
+from glyph_pipeline.tokens.text import Cl100kTokenizer, ServerTokenizer, TextTokenizer
+from glyph_pipeline.tokens.vision import GLM_4V, VisionArithmetic
+
+# One page in /tokenize's prompt, as the chat template writes it; the server counts it as three special tokens.
+_PAGE_MARKUP = "<|begin_of_image|><|image|><|end_of_image|>"
+_PAGE_MARKUP_TOKENS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A reader, and what is known of the model behind it. ``max_model_len`` is its context in tokens, None if unknown."""
+
+    reader: Reader
+    tokenizer: TextTokenizer = field(default_factory=Cl100kTokenizer)
+    vision: VisionArithmetic = GLM_4V
+    max_model_len: int | None = None
+
+    @classmethod
+    def to_server(
+        cls, reader: VLLMReader, served: Sequence[ServedModel], api_key: str | None, retry: RetryPolicy, revive: Callable[[], object] | None
+    ) -> Connection:
+        """The connection to one server or several that serve the same model; the smallest context counts.
+
+        ``retry`` and ``revive`` are those of the reader: counting tokens survives what reading does.
+        """
+        counters = [ServerTokenizer(url.rstrip("/").removesuffix("/v1"), served[0].id, api_key) for url in reader.base_urls]
+        tokenizer: TextTokenizer = SteadyTokenizer(counters, retry, revive)
+        try:
+            counters[0].count("a")
+        except (ReadError, ServerUnreachableError):
+            # No vLLM, or one behind a gateway that lets /v1 through and nothing else: the offline stand-in counts.
+            tokenizer = Cl100kTokenizer()
+        # A server on this machine that was started from a folder: its image processor's bounds are there to read.
+        local = is_loopback(urlsplit(reader.base_url).hostname or "")
+        vision = GLM_4V
+        if local and served[0].root and Path(served[0].root).is_absolute():
+            with contextlib.suppress(ConfigError):  # it serves, so what it reads is sound; the folder may have changed since
+                vision = VisionArithmetic.from_model(served[0].root)
+        lengths = [model.max_model_len for model in served if model.max_model_len is not None]
+        return cls(reader, tokenizer, vision, min(lengths, default=None))
+
+    @property
+    def instructs(self) -> bool:
+        """Whether what reads is a language model, which understands more in a question than the question."""
+        return isinstance(self.reader, VLLMReader)
+
+    @property
+    def frame(self) -> Callable[[str, bool], int | None]:
+        """Counts the prompt tokens of template and question: (question, whether pages stand before it); None where that can't be counted.
+
+        With pages, those of the images are not in it. The count asks the server, so it blocks.
+        """
+        tokenizer = self.tokenizer
+        if not isinstance(tokenizer, SteadyTokenizer):
+            return lambda question, pages: None
+
+        def count(question: str, pages: bool) -> int:
+            if not pages:
+                return tokenizer.count_chat(question)
+            # Counted behind a page, as it will stand: a question that begins with a line feed merges with nothing then.
+            return tokenizer.count_chat(_PAGE_MARKUP + question) - _PAGE_MARKUP_TOKENS
+
+        return count

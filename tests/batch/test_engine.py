@@ -1,0 +1,208 @@
+"""Many questions side by side: results as they finish, failures that stay their item's own, drawing in processes that may die."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from glyph_pipeline import Document, GlyphPipeline, RenderConfig
+from glyph_pipeline.batch import BadItem, BatchItem, BatchResult
+from glyph_pipeline.batch.drawing import DrawingPool
+from glyph_pipeline.batch.worker import DrawTask
+from glyph_pipeline.errors import EmptyDocumentError, EncodingError, GlyphError, InputError, ServerUnreachableError, UsageError
+from glyph_pipeline.reading.retry import RetryPolicy
+from glyph_pipeline.tokens.vision import GLM_4V
+from tests.support.fake_openai import Fake, Handler, refuses, running, says
+
+CONFIG = RenderConfig.preset("en").replace(font="DejaVuSans.ttf", system_fonts=False)
+TEXT = "The ferry of Ardmoyle ran on Thursdays until 1932.\n" * 30
+AT_ONCE = RetryPolicy(budget=0)
+
+
+def echo(handler: Handler, body: dict[str, Any]) -> None:
+    """Answers with the question."""
+    handler.stream([{"content": "<answer>" + body["messages"][0]["content"][-1]["text"]}])
+
+
+def items(count: int) -> Iterator[BatchItem]:
+    return (BatchItem(f"item {n}", f"question {n}", (Document(f"{n}: {TEXT}"),), metadata={"n": n}) for n in range(count))
+
+
+def test_every_item_has_its_own_answer() -> None:
+    with running(Fake(echo)) as fake:
+        results = list(GlyphPipeline(fake.base_url, config=CONFIG).ask_many(items(25), workers=2))
+    assert sorted(result.id for result in results) == sorted(f"item {n}" for n in range(25))
+    for result in results:
+        assert result.answer is not None
+        assert (result.status, result.answer.text) == ("ok", f"question {result.metadata['n']}")
+        # Counted by the server, here a token a character.
+        assert result.answer.report.text_tokens == len(f"{result.metadata['n']}: {TEXT}")
+        assert result.answer.report.tokenizer == "fake/Glyph (server's /tokenize)"
+    record = results[0].to_dict()
+    assert (record["status"], record["answer"], record["error"]) == ("ok", results[0].question, None)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pages_are_those_of_a_single_question(workers: int) -> None:
+    documents = (Document(TEXT, id="a"), Document("中文字国。" * 300, id="b", metadata={"title": "B"}))
+    with running(Fake(echo)) as fake:
+        one = GlyphPipeline(fake.base_url).ask(documents, "same?")
+        (many,) = GlyphPipeline(fake.base_url).ask_many([(documents, "same?")], workers=workers)
+    assert many.answer is not None
+    assert fake.requests[0]["messages"] == fake.requests[1]["messages"]
+    assert many.answer.report == one.report
+    assert many.id == "1"
+
+
+def test_changes_are_made_to_the_preset_that_each_text_gets() -> None:
+    with running(Fake(echo)) as fake:
+        pipeline = GlyphPipeline(fake.base_url, config={"dpi": 96, "system-fonts": False})
+        results = {result.id: result for result in pipeline.ask_many([(TEXT, "a"), ("中文字国。" * 300, "b")], workers=1)}
+    fonts = {number: results[number].answer.report.fonts[0].file for number in results}  # type: ignore[union-attr]
+    assert fonts == {"1": "DejaVuSans.ttf", "2": "NotoSansMonoCJKsc-Regular.otf"}
+
+
+def test_a_failure_is_its_items_own(tmp_path: Path) -> None:
+    (tmp_path / "broken.txt").write_bytes(b"caf\xe9")
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        question = body["messages"][0]["content"][-1]["text"]
+        if question == "refused?":
+            refuses(422, "not that one")(handler, body)
+        else:
+            handler.stream([{"reasoning": "Hm"}], finish="length" if question == "cut?" else "stop")
+
+    asked = [
+        BatchItem("encoding", "?", (tmp_path / "broken.txt",)),
+        BatchItem("missing", "?", (tmp_path / "nowhere.txt",)),
+        BatchItem("empty", "?", (Document(" \n"),)),
+        BatchItem("blank question", " ", (Document("x"),)),
+        BadItem("bad line", InputError("line 3: not JSON.")),
+        BatchItem("refused", "refused?", (Document("x"),)),
+        BatchItem("cut", "cut?", (Document("x"),)),
+        BatchItem("fine", "fine?", (Document("x"),)),
+    ]
+    with running(Fake(reply)) as fake:
+        results = {result.id: result for result in GlyphPipeline(fake.base_url, config=CONFIG, retry=AT_ONCE).ask_many(asked, workers=1)}
+    statuses = {name: result.status for name, result in results.items()}
+    assert statuses == dict.fromkeys(statuses, "failed") | {"cut": "truncated", "fine": "ok"}
+    assert len(statuses) == len(asked)
+    errors = {name: type(result.error) for name, result in results.items() if result.error is not None}
+    assert errors["encoding"] is EncodingError
+    assert errors["empty"] is EmptyDocumentError
+    assert errors["blank question"] is UsageError
+    error = results["encoding"].error
+    assert error is not None
+    assert "offset 3" in error.message
+    assert error.hint  # all of an error comes back from the process that drew
+    assert "not that one" in str(results["refused"].error)
+
+
+def test_a_server_that_is_gone_ends_the_batch_and_what_was_done_is_handed_on() -> None:
+    with running(Fake(echo)) as fake:
+        results = GlyphPipeline(fake.base_url, config=CONFIG, concurrency=1, retry=AT_ONCE).ask_many(items(30), workers=1)
+        first = next(results)
+        assert first.status == "ok"
+    with pytest.raises(ServerUnreachableError):
+        list(results)
+
+
+def test_no_more_is_drawn_or_asked_than_allowed() -> None:
+    """Items are taken as they are needed: a million of them need no more memory than a few."""
+    taken, under_way, most = 0, 0, 0
+    lock, full = threading.Lock(), threading.Event()
+
+    def counted() -> Iterator[BatchItem]:
+        nonlocal taken
+        for item in items(40):
+            taken += 1
+            yield item
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+            if under_way == 3:
+                full.set()
+        full.wait(30)
+        with lock:
+            under_way -= 1
+        echo(handler, body)
+
+    with running(Fake(reply)) as fake:
+        results = GlyphPipeline(fake.base_url, config=CONFIG, concurrency=3).ask_many(counted(), workers=2)
+        next(results)
+        assert taken <= 3 + 2 + 1
+        assert len(list(results)) == 39
+    assert most == 3
+
+
+def test_leaving_early_ends_workers_and_requests() -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with running(Fake(echo)) as fake:
+        results = GlyphPipeline(fake.base_url, config=CONFIG).ask_many(items(50), workers=2)
+        next(results)
+        assert len(set(psutil.Process().children(recursive=True)) - before) == 2
+        results.close()
+        assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def task(text: str) -> DrawTask:
+    return DrawTask(BatchItem("x", "?", (Document(text),)), CONFIG, GLM_4V, keep_texts=False)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_item_drawn_again() -> None:
+    async def draw() -> list[int]:
+        pool = DrawingPool(1)
+        try:
+            await pool.draw(task("first"))
+            (worker,) = pool._all
+            slow = asyncio.ensure_future(pool.draw(task(TEXT * 2000)))
+            await asyncio.sleep(0)  # it has the worker now
+            os.kill(worker.pid, signal.SIGKILL)
+            drawn = await slow
+            return [len(drawn.compressed.pages), len(pool._all)]
+        finally:
+            await pool.aclose()
+
+    pages, workers = asyncio.run(draw())
+    assert (pages > 500, workers) == (True, 1)
+
+
+def test_an_item_that_kills_every_worker_is_a_failure_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glyph_pipeline.batch.drawing._PROGRAM", "import sys; sys.stdin.buffer.read(1); raise SystemExit(9)")
+
+    async def draw() -> None:
+        pool = DrawingPool(1)
+        try:
+            await pool.draw(task("x"))
+        finally:
+            await pool.aclose()
+
+    with pytest.raises(GlyphError, match=r"The process that drew 'x' died 2 times.*fewer workers"):
+        asyncio.run(draw())
+
+
+def test_async_results() -> None:
+    async def ask(url: str) -> list[BatchResult]:
+        async with GlyphPipeline(url, config=CONFIG) as pipeline:
+            return [result async for result in pipeline.aask_many(items(3), workers=1)]
+
+    with running(Fake(says([{"content": "<answer>x"}]))) as fake:
+        assert [result.status for result in asyncio.run(ask(fake.base_url))] == ["ok"] * 3
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(UsageError, match="workers is -1"):
+        list(GlyphPipeline("http://127.0.0.1:9/v1").ask_many([], workers=-1))
+    with pytest.raises(UsageError, match="concurrency is 0"):
+        GlyphPipeline("http://127.0.0.1:9/v1", concurrency=0)
