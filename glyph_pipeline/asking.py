@@ -145,7 +145,7 @@ def _plan(connection: Connection, pages: Sequence[Page], question: str, limits: 
     for _ in range(_PLANS):
         budget = Budget(connection.max_model_len, frame, limits.max_tokens)
         if connection.instructs:  # others send nothing, and could not merge what they read apart
-            budget = replace(budget, max_bytes=limits.max_request_bytes, overlap=limits.overlap)
+            budget = replace(budget, max_bytes=limits.max_request_bytes if connection.inline else None, overlap=limits.overlap)
         requests = requests_of(plan_windows(pages, connection.vision, budget))
         if frame is None:
             return requests

@@ -62,6 +62,11 @@ class Connection:
         return isinstance(self.reader, VLLMReader)
 
     @property
+    def inline(self) -> bool:
+        """Whether pages go inside the requests, and so count for their size."""
+        return isinstance(self.reader, VLLMReader) and self.reader.page_folder is None
+
+    @property
     def frame(self) -> Callable[[str, bool], int | None]:
         """Counts the prompt tokens of template and question: (question, whether pages stand before it); None where that can't be counted.
 

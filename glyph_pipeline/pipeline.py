@@ -47,7 +47,8 @@ class GlyphPipeline:
     """Answers questions about texts through page images.
 
     With ``base_url`` a vLLM server reads (``model`` None: the one it serves), with several URLs whichever of these servers is
-    least busy; with ``server`` one that was launched here, which is started again if it dies; with ``reader`` that one reads.
+    least busy; with ``server`` one that was launched here, which is started again if it dies
+    and gets pages as files if it has a page folder; with ``reader`` that one reads.
     With none of them, a server that ``glyph-compress serve`` started on this machine, else OCR quotes passages (extra ``ocr``).
     No server is ever started here: see :class:`~glyph_pipeline.serving.GlyphServer`.
 
@@ -297,6 +298,7 @@ class GlyphPipeline:
             read_timeout=self._read_timeout,
             retry=self._retry,
             revive=revive,
+            page_folder=self._server.page_folder if self._server is not None else None,
         )
         return Connection.to_server(reader, served, api_key, self._retry, revive)
 

@@ -56,7 +56,7 @@ def ask(
 def _draw_only(
     documents: list[Document], drawing: RenderConfig, options: dict[str, Any], *, output: str | None, as_json: bool, quiet: bool
 ) -> None:
-    named = [option for option, name in NAMED.items() if options[name] not in (None, (), "auto")]
+    named = [option for option, name in NAMED.items() if options[name] not in (None, (), False, "auto")]
     if options["base_urls"]:
         named = [option for option in named if option != "--model"]
     if named:

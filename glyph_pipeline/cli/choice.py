@@ -62,6 +62,8 @@ class Asking:
     def of(cls, options: Mapping[str, Any]) -> Asking:
         """From the parameters of the command line, by their names."""
         launch = {name: options[name] for name in _LAUNCH if options[name] is not None}
+        if options["page_files"]:
+            launch["page_folder"] = True
         if options["server_args"]:
             launch["extra_args"] = list(options["server_args"])
         choice = ReaderChoice(options["reader"], options["base_urls"], options["model"], options["profile"], options["api_key"], launch)

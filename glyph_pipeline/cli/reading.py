@@ -107,6 +107,7 @@ NAMED = {
     "--data-parallel-size": "data_parallel_size",
     "--port": "port",
     "--server-arg": "server_args",
+    "--page-files": "page_files",
 }
 
 

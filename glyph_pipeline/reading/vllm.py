@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from json import JSONDecodeError
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -18,7 +19,7 @@ from glyph_pipeline.errors import ConfigError, ContextLengthError, GlyphError, R
 from glyph_pipeline.page import Page
 from glyph_pipeline.reading.answer import AnswerSplitter
 from glyph_pipeline.reading.endpoints import Endpoints
-from glyph_pipeline.reading.messages import build_message
+from glyph_pipeline.reading.messages import build_message, page_urls
 from glyph_pipeline.reading.reader import ReadEvent, ReadResult, Retrying, Usage
 from glyph_pipeline.reading.retry import Retries, RetryPolicy, retry_after
 from glyph_pipeline.reading.sampling import Sampling
@@ -85,6 +86,9 @@ class VLLMReader:
     connection was lost or the server failed with a 5xx, unless another server takes over: it restarts a dead server and
     returns when that is ready, or raises a GlyphError, which ends the read. Its time doesn't count against the retry budget.
 
+    Pages go inside the requests; with ``page_folder``, a folder that the server may read (``--allowed-local-media-path``), as
+    files in it, which are removed when a read ends.
+
     Raises ConfigError without any URL, and for a URL or a key that can't be sent.
     """
 
@@ -98,8 +102,10 @@ class VLLMReader:
         read_timeout: float = DEFAULT_READ_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         revive: Callable[[], object] | None = None,
+        page_folder: Path | None = None,
     ) -> None:
         self.model = model
+        self.page_folder = page_folder
         self.sampling = sampling or Sampling()
         self._api_key = _sendable(api_key)
         self._read_timeout = read_timeout
@@ -134,13 +140,20 @@ class VLLMReader:
         too. Raises ContextLengthError, WrongModelError, ServerUnreachableError, ReadError (with the server's words); the last
         of several attempts says in its hint how many they were and how long they took.
         """
-        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
         limit = min(max_tokens or self.sampling.max_tokens, self.sampling.max_tokens)
+        with page_urls(pages, self.page_folder) as urls:
+            async with aclosing(self._tried(urls, question, limit)) as events:
+                async for event in events:
+                    yield event
+
+    async def _tried(self, urls: Sequence[str], question: str, limit: int) -> AsyncGenerator[ReadEvent, None]:
+        """Attempts, until one succeeds or there is no point in another."""
+        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
         retries = Retries(self._retry)
         hops = 0  # from server to server since the last wait
         while True:
             try:
-                async with aclosing(self._attempt(clients, pages, question, limit)) as events:
+                async with aclosing(self._attempt(clients, urls, question, limit)) as events:
                     async for event in events:
                         yield event
                 return
@@ -177,14 +190,14 @@ class VLLMReader:
         if self._clients.get(asyncio.get_running_loop()) is not clients:
             raise ReadError("The reader was closed while it was reading.", hint="Close it when all reads have ended.")
 
-    async def _attempt(self, clients: _Clients, pages: Sequence[Page], question: str, max_tokens: int) -> AsyncGenerator[ReadEvent, None]:
+    async def _attempt(self, clients: _Clients, urls: Sequence[str], question: str, max_tokens: int) -> AsyncGenerator[ReadEvent, None]:
         """One request to one server, from its beginning to its result. Raises _FailedError."""
         splitter = AnswerSplitter()
         usage = Usage()
         reason: str | None = None
         with self._endpoints.turn() as turn:
             try:
-                stream = await self._open(self._connected(clients, turn.url), pages, question, max_tokens)
+                stream = await self._open(self._connected(clients, turn.url), urls, question, max_tokens)
                 async with stream:
                     async for chunk in stream:
                         if chunk.usage is not None:
@@ -213,10 +226,10 @@ class VLLMReader:
         finish: Literal["stop", "length"] = "length" if reason == "length" else "stop"
         yield ReadResult(splitter.text, splitter.reasoning, finish, usage)
 
-    async def _open(self, client: AsyncOpenAI, pages: Sequence[Page], question: str, max_tokens: int) -> AsyncStream[ChatCompletionChunk]:
+    async def _open(self, client: AsyncOpenAI, urls: Sequence[str], question: str, max_tokens: int) -> AsyncStream[ChatCompletionChunk]:
         return await client.chat.completions.create(
             model=self.model,
-            messages=[build_message(pages, question)],
+            messages=[build_message(urls, question)],
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_tokens=max_tokens,
