@@ -13,10 +13,10 @@ from glyph_pipeline.answer import MergeAnswer, Merged, PipelineEvent, WindowAnsw
 from glyph_pipeline.background import unattended
 from glyph_pipeline.connection import Connection
 from glyph_pipeline.errors import ContextLengthError, ReadError
-from glyph_pipeline.merging import Partial, groups, merge_room
+from glyph_pipeline.merging import MergeBudget, Partial, combined, groups
 from glyph_pipeline.page import Page
-from glyph_pipeline.planning import MAX_REQUEST_BYTES, MIN_ANSWER_TOKENS, Budget, Window, plan_windows
-from glyph_pipeline.prompts import found_nothing, merge_question, page_label, window_question
+from glyph_pipeline.planning import MAX_REQUEST_BYTES, Budget, Window, plan_windows
+from glyph_pipeline.prompts import found_nothing, joined, merge_question, page_label, window_question
 from glyph_pipeline.reading.reader import AnswerDelta, PageRead, Quote, ReadResult, ReasoningDelta, Retrying
 
 _E = TypeVar("_E")
@@ -24,8 +24,6 @@ _E = TypeVar("_E")
 _SHRINK = 0.9
 # Window questions differ by a few digits and names; planning again with the longest of them ends at once, but for this.
 _PLANS = 4
-# A label names up to a dozen documents.
-_LABEL_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +41,12 @@ class AskLimits:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What all requests gave; the last event of :func:`ask_pages`. ``text`` is the answer, or says that nothing was found."""
+    """What all requests gave; the last event of :func:`ask_pages`. ``text`` is the answer, or says that nothing was found;
+    ``whole`` is False if partial answers stand in it that could not be merged. ``connection`` knows the true context by now."""
 
     text: str
+    whole: bool
+    connection: Connection
     windows: tuple[WindowAnswer, ...]
     merges: tuple[MergeAnswer, ...]
     quotes: tuple[Quote, ...]
@@ -58,6 +59,15 @@ class _Request:
     window: Window
     question: str
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """All requests with pages, whether there are several documents, and what merging their answers has room for."""
+
+    requests: Sequence[_Request]
+    several: bool
+    merging: MergeBudget
 
 
 async def ask_pages(
@@ -85,15 +95,15 @@ async def ask_pages(
 async def _ask_planned(
     connection: Connection, pages: Sequence[Page], question: str, limits: AskLimits, gate: asyncio.Semaphore
 ) -> AsyncGenerator[PipelineEvent | Asked, None]:
-    requests = await unattended(lambda: _plan(connection, pages, question, limits))
-    total = len(requests)
+    plan = await unattended(lambda: _plan(connection, pages, question, limits))
+    total = len(plan.requests)
     answers: dict[int, WindowAnswer] = {}
     quotes: list[Quote] = []
 
     def ask(number: int, request: _Request) -> Callable[[], AsyncGenerator[Any, None]]:
         return lambda: _ask_window(connection, request, number, total)
 
-    async with aclosing(side_by_side([ask(number, request) for number, request in enumerate(requests, 1)], gate)) as events:
+    async with aclosing(side_by_side([ask(number, request) for number, request in enumerate(plan.requests, 1)], gate)) as events:
         async for event in events:
             if isinstance(event, WindowDone):
                 answers[event.window] = event.answer
@@ -102,27 +112,31 @@ async def _ask_planned(
             else:
                 yield event
     windows = tuple(answers[number] for number in sorted(answers))
+    if total == 1:
+        yield Asked(windows[0].text, True, connection, windows, (), tuple(quotes))
+        return
     helpful = [
-        Partial(request.label, answer.text, request.window.pages)
-        for request, answer in zip(requests, windows, strict=True)
+        Partial(request.label, answer.text, request.window.pages, (number, number))
+        for number, (request, answer) in enumerate(zip(plan.requests, windows, strict=True), 1)
         if answer.found and answer.text
     ]
-    if total > 1 and not helpful:
+    text, merges = helpful[0].text if helpful else "", []
+    if not helpful and not any(answer.finish_reason == "length" for answer in windows):
         text = f"None of the {total} parts in which the {len(pages)} pages were read has anything that answers the question."
-        yield Asked(text if not any(answer.finish_reason == "length" for answer in windows) else "", windows, (), ())
-        return
-    merges: list[MergeAnswer] = []
     if len(helpful) > 1:
-        async with aclosing(_merge(connection, helpful, question, limits, gate)) as merging:
+        async with aclosing(_merge(connection, helpful, question, limits, plan, gate)) as merging:
             async for merged in merging:
                 if isinstance(merged, Merged):
                     merges.append(merged.answer)
-                yield merged
-    text = merges[-1].text if merges else helpful[0].text if helpful else windows[0].text
-    yield Asked(text, windows, tuple(merges), tuple(quotes))
+                if isinstance(merged, Partial):
+                    text = merged.text
+                else:
+                    yield merged
+    whole = len(helpful) < 2 or bool(merges and merges[-1].final and merges[-1].text)
+    yield Asked(text, whole, connection, windows, tuple(merges), tuple(quotes))
 
 
-def _plan(connection: Connection, pages: Sequence[Page], question: str, limits: AskLimits) -> list[_Request]:
+def _plan(connection: Connection, pages: Sequence[Page], question: str, limits: AskLimits) -> _Plan:
     """The windows and their questions. Each question names its own pages, so planning goes on until the longest fits."""
     several = len({page.document for page in pages}) > 1
     count = connection.frame
@@ -148,21 +162,27 @@ def _plan(connection: Connection, pages: Sequence[Page], question: str, limits: 
             budget = replace(budget, max_bytes=limits.max_request_bytes if connection.inline else None, overlap=limits.overlap)
         requests = requests_of(plan_windows(pages, connection.vision, budget))
         if frame is None:
-            return requests
+            break
         frames = [count(request.question, True) or 0 for request in requests]
         planned = frame
         if max(frames) <= frame or connection.max_model_len is None:
             break
         frame = max(frames)
-    most = limits.max_tokens
+    merging = MergeBudget()
     if len(requests) > 1:
-        room = merge_room(connection, question, limits.max_tokens)
-        # Any two partial answers must fit into one request, or they could not be merged.
-        most = most if room is None else min(most, max(MIN_ANSWER_TOKENS, room // 2 - _LABEL_TOKENS))
-    return [
-        replace(request, window=_exact(request.window, exact - planned, connection.max_model_len, most))
-        for request, exact in zip(requests, frames, strict=True)
-    ]
+        # Before anything is asked: answers that were paid for should not turn out to be too long to merge.
+        merging = MergeBudget.of(connection, question, [request.label for request in requests], limits.max_tokens)
+    most = limits.max_tokens if merging.most is None else min(limits.max_tokens, merging.most)
+    if frame is None:
+        requests = [
+            replace(request, window=replace(request.window, max_tokens=min(most, request.window.max_tokens))) for request in requests
+        ]
+    else:
+        requests = [
+            replace(request, window=_exact(request.window, exact - planned, connection.max_model_len, most))
+            for request, exact in zip(requests, frames, strict=True)
+        ]
+    return _Plan(requests, several, merging)
 
 
 def _exact(window: Window, more: int, max_model_len: int | None, max_tokens: int) -> Window:
@@ -189,8 +209,8 @@ async def _ask_window(connection: Connection, request: _Request, number: int, to
                 answer = WindowAnswer(
                     first, last, window.prompt_tokens, event.text, event.reasoning, event.finish_reason, event.usage, request.label, found
                 )
-                for quote in event.quotes:
-                    yield replace(quote, page=quote.page + window.first)
+                for quote in event.quotes:  # of readers that are given all pages at once, and count them as we do
+                    yield quote
                 yield WindowDone(number, total, answer)
                 return
             if isinstance(event, (ReasoningDelta, AnswerDelta, Retrying)):
@@ -202,43 +222,59 @@ async def _ask_window(connection: Connection, request: _Request, number: int, to
 
 
 async def _merge(
-    connection: Connection, partials: list[Partial], question: str, limits: AskLimits, gate: asyncio.Semaphore
-) -> AsyncGenerator[PipelineEvent, None]:
-    """Merge partial answers, in rounds if one request can't hold them all; the last event is the final Merged."""
-    several = len({page.document for part in partials for page in part.pages}) > 1
-    room = await unattended(lambda: merge_room(connection, question, limits.max_tokens))
+    connection: Connection, partials: list[Partial], question: str, limits: AskLimits, plan: _Plan, gate: asyncio.Semaphore
+) -> AsyncGenerator[PipelineEvent | Partial, None]:
+    """Merge partial answers, in rounds if one request can't hold them all; the last event is the one that is left.
+
+    If no two fit together, or the last merge is cut before its answer, that is all of them, one after the other.
+    """
+    tokenizer = connection.tokenizer
     for number in range(1, len(partials) + 1):
-        together = await unattended(partial(groups, partials, room, connection.tokenizer))
+        together = await unattended(partial(groups, partials, plan.merging, tokenizer))
+        if len(together) == len(partials):
+            break
         final = len(together) == 1
-        merged: dict[int, MergeAnswer] = {}
+        texts: dict[int, str] = {}
 
         def merge(index: int, group: list[Partial], number: int = number, final: bool = final) -> Callable[[], AsyncGenerator[Any, None]]:
-            return lambda: _merge_group(connection, group, index, number, final, question, limits)
+            return lambda: _merge_group(connection, group, index, number, final, question, limits, plan.merging)
 
         jobs = [merge(index, group) for index, group in enumerate(together) if len(group) > 1]
         async with aclosing(side_by_side(jobs, gate)) as events:
             async for event in events:
                 if isinstance(event, tuple):
-                    merged[event[0]] = event[1]
+                    texts[event[0]] = event[1].text
                     yield Merged(event[1])
                 else:
                     yield event
-        if final:
-            return
+        # A merge that was cut while it still reasoned must not take along what it was to merge.
         partials = [
             group[0]
             if len(group) == 1
-            else Partial(page_label(all_pages := [page for part in group for page in part.pages], several), merged[index].text, all_pages)
+            else combined(group, texts[index] or joined([(part.label, part.text) for part in group]), plan.several, plan.merging, tokenizer)
             for index, group in enumerate(together)
         ]
+        if final:
+            break
+    text = partials[0].text if len(partials) == 1 else joined([(part.label, part.text) for part in partials])
+    yield replace(partials[0], text=text)
 
 
 async def _merge_group(
-    connection: Connection, group: list[Partial], index: int, number: int, final: bool, question: str, limits: AskLimits
+    connection: Connection,
+    group: list[Partial],
+    index: int,
+    number: int,
+    final: bool,
+    question: str,
+    limits: AskLimits,
+    budget: MergeBudget,
 ) -> AsyncGenerator[ReasoningDelta | AnswerDelta | Retrying | tuple[int, MergeAnswer], None]:
     asked = merge_question(question, [(part.label, part.text) for part in group])
     prompt = await unattended(lambda: connection.frame(asked, False))
     most = limits.max_tokens
+    if not final and budget.most is not None:  # it is to be merged with another
+        most = min(most, budget.most)
     if prompt is not None and connection.max_model_len is not None:
         most = max(1, min(most, connection.max_model_len - prompt))
     async with aclosing(connection.reader.read((), asked, max_tokens=most)) as events:  # type: ignore[type-var]
@@ -265,6 +301,10 @@ async def side_by_side(jobs: Sequence[Callable[[], AsyncGenerator[_E, None]]], g
             async with gate, aclosing(job()) as events:
                 async for event in events:
                     queue.put_nowait((True, event))
+        except asyncio.CancelledError:
+            # By us, when nobody reads the queue any more; or the reader's own doing.
+            queue.put_nowait((False, ReadError("Reading was cancelled.")))
+            raise
         except Exception as e:
             queue.put_nowait((False, e))
         else:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+# Seconds for what was cancelled to close its connections.
+_PATIENCE_S = 10.0
 
 
 def in_daemon(work: Callable[[], _T]) -> concurrent.futures.Future[_T]:
@@ -49,10 +51,29 @@ def loop_runs() -> bool:
 
 
 def run(start: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine to its end from sync code; in a notebook, where this thread's loop is busy, on another thread."""
+    """Run a coroutine to its end from sync code; in a notebook, where this thread's loop is busy, on another thread.
+
+    Ctrl-C cancels it and waits until it has ended, on the other thread too.
+    """
     if not loop_runs():
         return asyncio.run(start())
-    return in_daemon(lambda: asyncio.run(start())).result()
+    begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def main() -> _T:
+        task = asyncio.current_task()
+        assert task is not None
+        begun.append((asyncio.get_running_loop(), task))
+        return await start()
+
+    future = in_daemon(lambda: asyncio.run(main()))
+    try:
+        return future.result()
+    except BaseException:
+        if not future.done() and begun:
+            loop, task = begun[0]
+            loop.call_soon_threadsafe(task.cancel)
+            concurrent.futures.wait([future], _PATIENCE_S)
+        raise
 
 
 def cores() -> int:

@@ -1,35 +1,38 @@
-"""Citations: the pages an answer names, as places in the source. Knows no model and no prompt but the form ``[id, page 3]``."""
+"""Citations: the pages an answer names, as places in the source. Knows no model, only the form ``[id, page 3]`` and its likes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 from glyph_pipeline.answer import Source
 from glyph_pipeline.page import Page
+from glyph_pipeline.prompts import name_of
 
-_BRACKET = re.compile(r"\[([^\[\]]{1,400})\]")
 # "page 3", "pages 3-5", "p. 3", "pp. 3, 5 and 7", "第3页"
-_PAGES = re.compile(r"(?:\bpages?|\bpp?\.|第)\s*(\d+(?:\s*(?:[-\u2013\u2014,;&]|and|to)\s*\d+)*)", re.IGNORECASE)
+_PAGES = r"(?:\bpages?|\bpp?\.|第)\s*(?P<pages>\d+(?:\s*(?:[-\u2013\u2014,;&]|and|to)\s*\d+)*)"
 _NUMBERS = re.compile(r"(\d+)(?:\s*(?:[-\u2013\u2014]|to)\s*(\d+))?")
 # More pages than this in one range are no citation.
 _LONGEST_RANGE = 50
+# What may stand between a name and its pages; any other word there is a name that no document has.
+_JOINING = re.compile(r"(?:\W|_|页|\b(?:and|or|on|in|of|at|the|also|see|cf|document|file|from)\b)*", re.IGNORECASE)
+_OF = re.compile(r"\W*\bof\b\W*", re.IGNORECASE)
 
 
 def sources_of(text: str, pages: Sequence[Page]) -> tuple[Source, ...]:
-    """The pages that ``text`` cites, each once, in the order of their first citation.
+    """The pages that ``text`` cites in square brackets, each once, in the order of their first citation.
 
-    ``[page 3]`` is a page of the only document; with several documents one is named before it, by its id or file name, or
-    by the citation before it in the same brackets. What names no page that there is, is no source.
+    ``[page 3]`` is a page of the only document. With several documents the name stands before the pages, or behind them
+    (``[page 3 of ferry.txt]``): id, file name, or that without its suffix, where no other document is called so; pages
+    without a name follow the one before. What names no page that there is, is no source.
     """
     places = {(page.document, page.number): page for page in pages}
-    names = _names({page.document for page in pages})
     found: dict[tuple[str | None, int], Source] = {}
-    for document, number in _cited(text, names, only=next(iter(names.values())) if len(set(names.values())) == 1 else None):
-        page = places.get((document, number))
+    for place in _cited(" ".join(text.split()), list(dict.fromkeys(page.document for page in pages))):
+        page = places.get(place)
         if page is not None:
-            found.setdefault((document, number), source_of(page))
+            found.setdefault(place, source_of(page))
     return tuple(found.values())
 
 
@@ -38,41 +41,56 @@ def source_of(page: Page) -> Source:
     return Source(page.document, page.number, page.start, page.end)
 
 
-def _names(documents: set[str | None]) -> dict[str, str | None]:
-    """Documents by what an answer may call them: id, file name, and that without its suffix, where no other is called so."""
-    names: dict[str, str | None] = {}
-    for variant in (lambda name: name, lambda name: PurePath(name).name, lambda name: PurePath(name).stem):
-        called: dict[str, set[str | None]] = {}
-        for document in documents:
-            called.setdefault(_plain(variant(document or "")), set()).add(document)
-        for name, meant in called.items():
-            if name not in names and len(meant) == 1:
-                names[name] = next(iter(meant))
-    return names
-
-
-def _cited(text: str, names: Mapping[str, str | None], only: str | None) -> Iterator[tuple[str | None, int]]:
-    longest_first = sorted(filter(None, names), key=len, reverse=True)
-    single = len(set(names.values())) == 1
-    for bracket in _BRACKET.finditer(text):
-        inside = bracket.group(1)
-        document, known, position = only, single, 0
-        while True:
-            rest = inside[position:].lstrip(" ,;")
-            position = len(inside) - len(rest)
-            # A name first: it may itself have "page 3" in it.
-            name = next((name for name in longest_first if rest.lower().startswith(name)), None)
-            if name is not None:
-                document, known, position = names[name], True, position + len(name)
-            match = _PAGES.search(inside, position)
-            if match is None:
-                break
-            if _plain(inside[position : match.start()]) and not single:
-                known = False  # a document that there isn't
-            position = match.end()
+def _cited(text: str, documents: Sequence[str | None]) -> Iterator[tuple[str | None, int]]:
+    only = len(documents) == 1
+    names = _names(text, documents)
+    # Names first, the longest first: they may hold brackets, and "page 3".
+    literal = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    token = re.compile(rf"(?P<name>{literal or '(?!)'})|(?P<open>[\[【])|(?P<close>[\]】])|{_PAGES}", re.IGNORECASE)
+    tokens = list(token.finditer(text))
+    inside, document, known, end = False, None, False, 0
+    for index, match in enumerate(tokens):
+        gap = text[end : match.start()]
+        end = match.end()
+        if match["open"] or match["close"]:
+            inside, document, known = bool(match["open"]), documents[0] if only else None, only
+        elif not inside:
+            continue
+        elif match["name"]:
+            document, known = _meant(match["name"], names, only)
+        else:
+            if not only and not _JOINING.fullmatch(gap):
+                known = False
+            following = tokens[index + 1] if index + 1 < len(tokens) else None
+            if following is not None and following["name"] and _OF.fullmatch(text[match.end() : following.start()]):
+                document, known = _meant(following["name"], names, only)
             if known:
-                for number in _expanded(match.group(1)):
+                for number in _expanded(match["pages"]):
                     yield document, number
+
+
+def _meant(name: str, names: Mapping[str, set[str | None]], only: bool) -> tuple[str | None, bool]:
+    """The document that is called so, and whether there is one and no other."""
+    meant = names.get(name) or {document for known, called in names.items() if known.lower() == name.lower() for document in called}
+    return (next(iter(meant)), True) if len(meant) == 1 else (None, only)
+
+
+def _names(text: str, documents: Iterable[str | None]) -> dict[str, set[str | None]]:
+    """Of all that documents may be called, what stands in the text in upper or lower case, and who is called so.
+
+    An id counts before a file name, a file name before its stem.
+    """
+    folded = text.lower()
+    names: dict[str, set[str | None]] = {}
+    for variant in (name_of, lambda document: name_of(PurePath(document).name), lambda document: name_of(PurePath(document).stem)):
+        called: dict[str, set[str | None]] = {}
+        for document in filter(None, documents):
+            name = variant(document)
+            if name.lower() in folded:
+                called.setdefault(name, set()).add(document)
+        names = called | names
+    names.pop("", None)
+    return names
 
 
 def _expanded(numbers: str) -> Iterator[int]:
@@ -80,7 +98,3 @@ def _expanded(numbers: str) -> Iterator[int]:
         first, last = int(match.group(1)), int(match.group(2) or match.group(1))
         if first <= last < first + _LONGEST_RANGE:
             yield from range(first, last + 1)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.split()).strip(" ,;:.\"'\u201c\u201d()").casefold()

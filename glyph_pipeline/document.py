@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain, count
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -84,10 +83,13 @@ def as_documents(source: Documents) -> list[Document]:
 def _told_apart(documents: list[Document]) -> list[Document]:
     """The documents, none without a name and no two with the same: quotes, citations and page folders go by them."""
     names: set[str] = set()
+    again: dict[str, int] = {}
     named = []
     for number, document in enumerate(documents, 1):
-        wanted = document.id or f"document {number}"
-        name = next(name for name in chain([wanted], (f"{wanted} ({again})" for again in count(2))) if name not in names)
+        name = wanted = document.id or f"document {number}"
+        while name in names:
+            again[wanted] = again.get(wanted, 1) + 1
+            name = f"{wanted} ({again[wanted]})"
         names.add(name)
         named.append(document if document.id == name else replace(document, id=name))
     return named

@@ -13,11 +13,11 @@ from weakref import WeakKeyDictionary
 
 from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, PageDrawn, PipelineEvent, WindowAnswer, WindowDone
 from glyph_pipeline.asking import Asked, AskLimits, ask_pages
-from glyph_pipeline.background import cores, loop_runs, run, unattended
+from glyph_pipeline.background import cores, in_daemon, loop_runs, run, unattended
 from glyph_pipeline.batch.engine import Batch, run_batch
 from glyph_pipeline.batch.items import BadItem, BatchItem
 from glyph_pipeline.batch.result import BatchResult
-from glyph_pipeline.batch.worker import DrawnItem, DrawTask, config_for, counted, title_of
+from glyph_pipeline.batch.worker import DrawnItem, DrawTask, config_for, counted
 from glyph_pipeline.citations import source_of, sources_of
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.connection import Connection
@@ -25,6 +25,7 @@ from glyph_pipeline.document import Document, Documents, as_documents
 from glyph_pipeline.errors import GlyphError, ReadError, ServerUnreachableError, UsageError
 from glyph_pipeline.page import Page
 from glyph_pipeline.planning import MAX_REQUEST_BYTES
+from glyph_pipeline.prompts import title_of
 from glyph_pipeline.reading.ocr import OCRReader
 from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, Reader, ReasoningDelta, Usage
 from glyph_pipeline.reading.retry import RetryPolicy
@@ -138,16 +139,15 @@ class GlyphPipeline:
         here = not isinstance(tokenizer, Cl100kTokenizer)  # only this process has the server's, or the user's own
 
         async def ask(item: BatchItem, drawn: DrawnItem) -> Answer:
-            now = time.perf_counter()
             compressed = await unattended(lambda: counted(drawn, tokenizer)) if here else drawn.compressed
-            async with aclosing(self._read(connection, compressed, _checked(item.question), now, now)) as events:
+            async with aclosing(self._read(connection, compressed, _checked(item.question), {"draw": drawn.seconds})) as events:
                 async for event in events:
                     if isinstance(event, Answer):
                         return event
             raise ReadError("The reader ended without a result.")  # pragma: no cover - _read ends with one
 
         number = min(cores(), self._limits.concurrency) if workers is None else workers
-        batch = Batch(lambda item: DrawTask(item, self.config or {}, connection.vision, here), ask, self._limits.concurrency, number)
+        batch = Batch(lambda item: DrawTask.of(item, self.config or {}, connection.vision, here), ask, self._limits.concurrency, number)
         async with aclosing(run_batch(_numbered(items), batch)) as results:
             async for result in results:
                 yield result
@@ -171,15 +171,22 @@ class GlyphPipeline:
                     return
                 yield event
         finally:
-            # After Ctrl-C the step is still under way: cancelled, it closes its requests, which ends them on the server too.
-            if task is not None and not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(task)
-            loop.run_until_complete(events.aclose())
-            loop.run_until_complete(self._leave_loop())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+            # Where another loop runs by now (a notebook's next cell), this one can end only in another thread.
+            if loop_runs():
+                in_daemon(lambda: self._leave(loop, task, events)).result()
+            else:
+                self._leave(loop, task, events)
+
+    def _leave(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None, events: AsyncGenerator[Any, None]) -> None:
+        # After Ctrl-C the step is still under way: cancelled, it closes its requests, which ends them on the server too.
+        if task is not None and not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(task)
+        loop.run_until_complete(events.aclose())
+        loop.run_until_complete(self._leave_loop())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
     async def astream(self, source: Documents, question: str) -> AsyncGenerator[PipelineEvent, None]:
         """:meth:`stream` for async code."""
@@ -200,14 +207,15 @@ class GlyphPipeline:
         report = await unattended(lambda: account(documents, tuple(pages), renderer, tokenizer, connection.vision))
         compressed = CompressedText(tuple(pages), report)
         yield Drawn(compressed.pages, report)
-        async with aclosing(self._read(connection, compressed, question, started, connected)) as events:
+        before = {"connect": connected - started, "draw": time.perf_counter() - connected}
+        async with aclosing(self._read(connection, compressed, question, before)) as events:
             async for event in events:
                 yield event
 
     async def _read(
-        self, connection: Connection, compressed: CompressedText, question: str, started: float, connected: float
+        self, connection: Connection, compressed: CompressedText, question: str, before: Mapping[str, float]
     ) -> AsyncGenerator[PipelineEvent, None]:
-        """Have drawn pages read; the last event is the Answer. ``started`` and ``connected`` are readings of time.perf_counter."""
+        """Have drawn pages read; the last event is the Answer. ``before`` are the seconds of the stages so far."""
         drawn = time.perf_counter()
         first_token: float | None = None
         merging: float | None = None
@@ -217,11 +225,12 @@ class GlyphPipeline:
                 if isinstance(event, WindowDone) and event.windows > 1:
                     merging = time.perf_counter()
                 if isinstance(event, Asked):
+                    self._learn(connection, event.connection)
                     now = time.perf_counter()
-                    seconds = {"connect": connected - started, "draw": drawn - connected, "read": (merging or now) - drawn}
+                    seconds = {**before, "read": (merging or now) - drawn}
                     if event.merges and merging is not None:
                         seconds["merge"] = now - merging
-                    answer = _answer(event, compressed, connection.reader.name, seconds | {"total": now - started})
+                    answer = _answer(event, compressed, connection.reader.name, seconds | {"total": sum(seconds.values())})
                     if first_token is not None and any(window.usage.completion_tokens for window in event.windows):
                         answer.seconds["first token"] = first_token - drawn
                     yield answer
@@ -231,6 +240,11 @@ class GlyphPipeline:
                 yield event
         raise ReadError("The reader ended without a result.")  # pragma: no cover - ask_pages ends with one
 
+    def _learn(self, connection: Connection, true: Connection) -> None:
+        """Remember the context that a server was found to have, for the questions to come."""
+        if self._connection is connection:
+            self._connection = true
+
     def counters(self) -> tuple[TextTokenizer, VisionArithmetic]:
         """What counts text tokens and vision tokens where this pipeline reads. Raises ServerError if its server doesn't answer."""
         connection = self._connect()
@@ -239,6 +253,7 @@ class GlyphPipeline:
     async def aclose(self) -> None:
         """Close connections and engines; the pipeline connects anew if it is used again."""
         connection, self._connection = self._connection, None
+        self._gates.pop(asyncio.get_running_loop(), None)
         if connection is not None and connection.reader is not self._reader:
             await connection.reader.aclose()
 
@@ -265,7 +280,8 @@ class GlyphPipeline:
             await self._leave_loop()
 
     async def _leave_loop(self) -> None:
-        """Close the connections that belong to the running loop, which is about to end. What was read by OCR is kept."""
+        """Close what belongs to the running loop, which is about to end. What was read by OCR is kept."""
+        self._gates.pop(asyncio.get_running_loop(), None)  # one that was waited for would keep its loop alive
         if self._connection is not None and isinstance(self._connection.reader, VLLMReader):
             await self._connection.reader.aclose()
 
@@ -341,7 +357,8 @@ def _numbered(items: Iterable[Askable]) -> Iterator[BatchItem | BadItem]:
 def _answer(asked: Asked, compressed: CompressedText, reader: str, seconds: dict[str, float]) -> Answer:
     """The answer with its account. A cut anywhere is a cut: what was not read or not merged may be missing."""
     reads: list[WindowAnswer | MergeAnswer] = [*asked.windows, *asked.merges]
-    finish: FinishReason = "length" if any(read.finish_reason == "length" for read in reads) else asked.windows[0].finish_reason
+    cut = not asked.whole or any(read.finish_reason == "length" for read in reads)
+    finish: FinishReason = "length" if cut else asked.windows[0].finish_reason
     cited = sources_of(asked.text, compressed.pages)
     quoted = {(source.document, source.page): source for source in (source_of(compressed.pages[quote.page - 1]) for quote in asked.quotes)}
     return Answer(

@@ -82,6 +82,8 @@ def plan_windows(pages: Sequence[Page], vision: VisionArithmetic, budget: Budget
     room = _room(costs, budget)
     tokens, size = np.cumsum([0, *costs]), np.cumsum([0, *sizes])
     most_tokens, most_bytes = int(tokens[-1]) if room is None else room, int(size[-1]) if budget.max_bytes is None else budget.max_bytes
+    if tokens[-1] <= most_tokens and size[-1] <= most_bytes:
+        return (_window(pages, 0, 0, int(tokens[-1]), budget),)
     begins = np.array(_document_begins(pages))
     # The first page of a window whose first new page is ``cut``: back by the overlap, but not into another document.
     starts = np.maximum(begins, np.arange(len(pages)) - budget.overlap)

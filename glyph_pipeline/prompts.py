@@ -1,4 +1,4 @@
-"""The words around a question: which pages these are, how to cite them, how to merge partial answers. Knows no tokens."""
+"""The words around a question: which pages these are, how to cite them, how to merge partial answers. Counts no tokens."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
+from glyph_pipeline.document import Document
 from glyph_pipeline.page import Page
+from glyph_pipeline.tokens.text import encodable
 
 NOTHING_FOUND = "NOTHING FOUND"
-_NOTHING = re.compile(r"\W*nothing found\W*", re.IGNORECASE)
+# As it was told to say it, or with a few words more: "Nothing found on these pages."
+_NOTHING = re.compile(r"(?:<[^>]*>|\W)*nothing found\b[^\[\]]{0,80}", re.IGNORECASE)
 # A label names every document up to this many; more are told by their number.
 _NAMED = 12
+_NAME_HEAD, _NAME_TAIL = 50, 30
+
+
+def name_of(document: str) -> str:
+    """What a document is called on its pages, to the model and in citations: its id on one line, cut in the middle if it is long."""
+    name = " ".join(encodable(document).split())
+    return name if len(name) <= _NAME_HEAD + _NAME_TAIL + 3 else f"{name[:_NAME_HEAD]}...{name[-_NAME_TAIL:]}"
 
 
 def page_label(pages: Sequence[Page], several: bool) -> str:
-    """How pages are called: ``pages 3-9``, or with several documents ``ferry.txt pages 1-2, mill.txt page 1``."""
+    """How pages are called: ``pages 3-9``, or with ``several`` documents in all ``ferry.txt pages 1-2, mill.txt page 1``."""
     ranges = []
     for document, group in groupby(pages, key=lambda page: page.document):
         numbers = [page.number for page in group]
         span = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
-        ranges.append(f"{document} {span}" if several and document else span)
+        ranges.append(f"{name_of(document)} {span}" if several and document else span)
     if len(ranges) <= _NAMED:
         return ", ".join(ranges)
     return f"{ranges[0]}, {len(ranges) - 2} more documents, {ranges[-1]}"
@@ -34,15 +44,15 @@ def window_question(question: str, pages: Sequence[Page], *, several: bool, part
     """
     notes = []
     if several or part is not None:
-        are = "These pages are" if len(pages) > 1 else "This page is"
-        notes.append(f"{are}, in this order: {page_label(pages, several)}.")
+        notes.append(f"The images are, in this order: {page_label(pages, several)}.")
     if part is not None:
         notes.append(
             f"They are part {part[0]} of {part[1]} of a longer text, and only they are to be looked at now. "
             f"If nothing on them helps to answer the question, answer only: {NOTHING_FOUND}"
         )
     if cite:
-        example = f"[{pages[0].document}, page {pages[0].number}]" if several and pages[0].document else f"[page {pages[0].number}]"
+        first = pages[0]
+        example = f"[{name_of(first.document)}, page {first.number}]" if several and first.document else f"[page {first.number}]"
         notes.append(f"Name the page of each statement in square brackets, like this: {example}")
     return "\n\n".join([question, *notes])
 
@@ -52,18 +62,25 @@ def found_nothing(text: str) -> bool:
     return bool(_NOTHING.fullmatch(text))
 
 
+def joined(partials: Sequence[tuple[str, str]]) -> str:
+    """Partial answers under their labels, one after the other."""
+    return "\n\n".join(f"[{label}]\n{text}" for label, text in partials)
+
+
 def merge_question(question: str, partials: Sequence[tuple[str, str]]) -> str:
     """The request that makes one answer of several; ``partials`` are (label of the pages, answer)."""
-    parts = "\n\n".join(f"[{label}]\n{text}" for label, text in partials)
     return (
-        f"{question}\n\nThe text was read in {len(partials)} parts. This is what was answered from each part, under the pages it is from:\n\n"
-        f"{parts}\n\n"
+        f"{question}\n\nThe text was read in parts. This is what was answered from those that had something to say, under their pages:\n\n"
+        f"{joined(partials)}\n\n"
         "Make one answer to the question of these. Leave out nothing that helps, keep the pages named in square brackets, "
         "and where the parts contradict each other, say so."
     )
 
 
-def title_line(document: str, title: object = None) -> str:
-    """The line that tells a document's pages from another's: its id, and its title if it has one of its own."""
-    named = f"{document}: {title}" if isinstance(title, str) and title.strip() and title != document else document
-    return f"=== {' '.join(named.split())[:200]} ==="
+def title_of(document: Document, documents: Sequence[Document]) -> str | None:
+    """The line above a document's pages that tells them from those of the others, if there are any: its name, and its title."""
+    if len(documents) == 1:
+        return None
+    title = document.metadata.get("title")
+    named = isinstance(title, str) and title.strip() and title != document.id
+    return f"=== {name_of(document.id)}{f': {name_of(str(title))}' if named else ''} ==="

@@ -6,6 +6,7 @@ import pytest
 
 from glyph_pipeline import Page
 from glyph_pipeline.citations import sources_of
+from glyph_pipeline.prompts import name_of
 
 
 def pages(**documents: int) -> list[Page]:
@@ -46,9 +47,45 @@ def test_pages_of_one_document(text: str, cited: list[int]) -> None:
         ("[nowhere.txt, page 1] [page 1]", []),
         ("[ferry page 1; nowhere page 2]", [("docs/ferry.txt", 1)]),
         ("[page 3 of 5.txt, page 2]", [("page 3 of 5.txt", 2)]),
+        ("[page 1 of ferry.txt]", [("docs/ferry.txt", 1)]),
+        ("[page 1 of ferry.txt, page 2]", [("docs/ferry.txt", 1), ("docs/ferry.txt", 2)]),
+        ("[docs/mill.txt, page 1; page 2 of ferry.txt]", [("docs/mill.txt", 1), ("docs/ferry.txt", 2)]),
+        ("[page 1 and ferry.txt, page 2]", [("docs/ferry.txt", 2)]),
+        (
+            "[**ferry.txt**, page 1] [`docs/mill.txt` p. 2] 【ferry, page 2】",
+            [("docs/ferry.txt", 1), ("docs/mill.txt", 2), ("docs/ferry.txt", 2)],
+        ),
+        ("ferry.txt [page 1]", []),
     ],
 )
 def test_pages_of_several_documents(text: str, cited: list[tuple[str, int]]) -> None:
     found = sources_of(text, pages(ferry=2, mill=2, other=2, odd=4))
     assert [(source.document, source.page) for source in found] == cited
     assert all((source.start, source.end) == ((source.page - 1) * 100, source.page * 100) for source in found)
+
+
+def one_page_each(*ids: str) -> list[Page]:
+    return [Page(1, 595, 842, b"", 0, 10, (), name) for name in ids]
+
+
+@pytest.mark.parametrize(
+    ("ids", "text", "cited"),
+    [
+        (("A.txt", "a.txt", "b.txt"), "[A.txt, page 1] [page 1]", ["A.txt"]),
+        (("README.md", "readme.md"), "[readme.md, page 1]", ["readme.md"]),
+        (("README.md", "readme.md"), "[ReadMe.md, page 1]", []),
+        (("Straße.txt", "b.txt"), "[Straße.txt, page 1] [B, page 1]", ["Straße.txt", "b.txt"]),
+        (("a  b.txt", ".hidden", "notes."), "[a b.txt, page 1] [.hidden page 1] [notes. page 1]", ["a  b.txt", ".hidden", "notes."]),
+        (("[draft] a.txt", "b.txt"), "[[draft] a.txt, page 1]", ["[draft] a.txt"]),
+        (("x" * 500 + "1.txt", "x" * 500 + "2.txt"), f"[{name_of('x' * 500 + '2.txt')}, page 1]", ["x" * 500 + "2.txt"]),
+        (("a\nb", "c"), "[a b, page 1]", ["a\nb"]),
+    ],
+)
+def test_names_of_all_kinds(ids: tuple[str, ...], text: str, cited: list[str]) -> None:
+    assert [source.document for source in sources_of(text, one_page_each(*ids))] == cited
+
+
+def test_thousands_of_documents_are_no_burden() -> None:
+    pages = one_page_each(*(f"folder/document {number}.txt" for number in range(5000)))
+    text = " ".join(f"[document {number}.txt, page 1]" for number in range(0, 5000, 50))
+    assert len(sources_of(text, pages)) == 100

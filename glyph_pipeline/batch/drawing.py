@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import pickle
 import sys
 from asyncio.subprocess import PIPE, Process
+from pathlib import Path
 
 from glyph_pipeline.batch.worker import LENGTH, DrawnItem, DrawTask, draw, message
 from glyph_pipeline.errors import GlyphError
 
-_PROGRAM = "from glyph_pipeline.batch.worker import main; main()"
+# Modules are looked for where this process does, which is not the current folder. Ctrl-C reaches the whole group; who started the
+# worker tells it when to end.
+_PROGRAM = """\
+import sys
+sys.path[:] = {path!r}
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from glyph_pipeline.batch.worker import main
+main()
+"""
 # An item whose worker dies may have been drawn beside one that took all the memory: it gets one more try.
 _TRIES = 2
 # Bytes read ahead of a worker's answer: with asyncio's own 64 KiB an item's pages come in hundreds of small pieces.
@@ -49,12 +58,14 @@ class DrawingPool:
                     raise
                 self._idle.append(worker)
             if isinstance(answer, MemoryError):
-                break
+                raise GlyphError(
+                    f"There is not enough memory to draw {task.id!r}.", hint="Use fewer workers (--workers), or split the document."
+                )
             if isinstance(answer, BaseException):
                 raise answer
             return answer
         raise GlyphError(
-            f"The process that drew {task.item.id!r} died {_TRIES} times; it may have run out of memory.",
+            f"The process that drew {task.id!r} died {_TRIES} times; it may have run out of memory.",
             hint="Use fewer workers (--workers), or split the document.",
         )
 
@@ -65,11 +76,15 @@ class DrawingPool:
         self._idle.clear()
 
     async def _start(self) -> Process:
-        # Where our own code was found, whatever the current folder.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _PROGRAM, stdin=PIPE, stdout=PIPE, env=environment, limit=_BUFFER
-        )
+        path = [str(Path(entry).absolute()) for entry in sys.path]
+        program = _PROGRAM.format(path=path)
+        try:
+            worker = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, limit=_BUFFER)
+        except OSError as e:
+            raise GlyphError(
+                f"No process can be started to draw in ({sys.executable!r}): {e.strerror or e}.",
+                hint="With --workers 0 (workers=0) drawing stays in this process.",
+            ) from e
         self._all.add(worker)
         return worker
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import queue
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -30,52 +33,95 @@ class Batch:
 
 
 async def run_batch(items: Iterable[BatchItem | BadItem], batch: Batch) -> AsyncGenerator[BatchResult, None]:
-    """The result of every item, as it finishes; items are taken from the iterable as they are needed.
+    """The result of every item, as it finishes; items are taken as they are needed, all in one thread that is not the caller's.
 
-    An item that fails is a result with its error. Raises what would fail all others, too: ServerError, MissingExtraError.
+    An item that fails is a result with its error. Raises what would fail all others, too (ServerError, MissingExtraError), and
+    what ``items`` raises, after the results of those taken before.
     """
     pool = DrawingPool(batch.workers)
     gate = asyncio.Semaphore(batch.concurrency)
-    source = iter(items)
+    source = _Source(items)
     running: set[asyncio.Task[BatchResult]] = set()
-    exhausted = False
+    taking: asyncio.Future[BatchItem | BadItem | None] | None = None
+    exhausted, broken = False, None
     try:
         while True:
-            while not exhausted and len(running) < batch.concurrency + max(1, batch.workers):
-                item = await asyncio.to_thread(_next, source)
-                if item is None:
-                    exhausted = True
-                else:
-                    running.add(asyncio.ensure_future(_result(item, batch, pool, gate)))
-            if not running:
+            if taking is None and not exhausted and len(running) < batch.concurrency + max(1, batch.workers):
+                taking = asyncio.ensure_future(source.next())
+            if taking is None and not running:
+                if broken is not None:
+                    raise broken
                 return
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            # The next item may be long in coming, or wait for a result: neither holds up the other.
+            await asyncio.wait({*running, *((taking,) if taking is not None else ())}, return_when=asyncio.FIRST_COMPLETED)
+            if taking is not None and taking.done():
+                broken = taking.exception()
+                item = None if broken is not None else taking.result()
+                taking, exhausted = None, item is None
+                if item is not None:
+                    running.add(asyncio.ensure_future(_result(item, batch, pool, gate)))
+            done = {task for task in running if task.done()}
+            running -= done
             # Those that are done are handed on before one of them ends the batch.
             for task in sorted(done, key=lambda task: task.exception() is not None):
                 yield task.result()
     finally:
+        source.close()
+        if taking is not None:
+            taking.cancel()
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*running, *((taking,) if taking is not None else ()), return_exceptions=True)
         await pool.aclose()
 
 
-def _next(source: Iterator[BatchItem | BadItem]) -> BatchItem | BadItem | None:
-    return next(source, None)
+class _Source:
+    """Takes items from an iterable in a thread of its own, which nobody waits for: it may block for ever."""
+
+    def __init__(self, items: Iterable[BatchItem | BadItem]) -> None:
+        self._items = items
+        self._wanted: queue.SimpleQueue[concurrent.futures.Future[BatchItem | BadItem | None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="glyph-items", daemon=True).start()
+
+    async def next(self) -> BatchItem | BadItem | None:
+        """The next item, None at the end."""
+        future: concurrent.futures.Future[BatchItem | BadItem | None] = concurrent.futures.Future()
+        self._wanted.put(future)
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Let the thread end."""
+        self._wanted.put(None)
+
+    def _serve(self) -> None:
+        source: Iterator[BatchItem | BadItem] | None = None
+        while (future := self._wanted.get()) is not None:
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                source = iter(self._items) if source is None else source
+                future.set_result(next(source, None))
+            except BaseException as e:
+                future.set_exception(e)
 
 
 async def _result(item: BatchItem | BadItem, batch: Batch, pool: DrawingPool, gate: asyncio.Semaphore) -> BatchResult:
-    started = time.monotonic()
     if isinstance(item, BadItem):
         return BatchResult(item.id, "", None, item.error, 0.0)
+    started = time.monotonic()
     answer: Answer | None = None
     error: GlyphError | None = None
     try:
         drawn = await pool.draw(batch.task(item))
         async with gate:
+            started = time.monotonic() - drawn.seconds  # what it waited for its turn is nobody's time
             answer = await batch.ask(item, drawn)
     except _ENDING:
         raise
     except GlyphError as e:
         error = e
+    except Exception as e:
+        error = GlyphError(
+            f"{type(e).__name__}: {e}", hint="This is a bug in glyph-pipeline, or in what it was given; the other items go on."
+        )
     return BatchResult(item.id, item.question, answer, error, time.monotonic() - started, item.metadata)

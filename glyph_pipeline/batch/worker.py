@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import struct
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from glyph_pipeline.batch.items import BatchItem
+from glyph_pipeline.batch.items import BatchItem, DocumentFile
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.document import Document, as_documents
 from glyph_pipeline.errors import GlyphError
-from glyph_pipeline.prompts import title_line
+from glyph_pipeline.prompts import title_of
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
@@ -29,41 +30,53 @@ LENGTH = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True)
 class DrawTask:
-    """An item to draw. ``config``: or else the changes to the preset that its texts get. ``keep_texts`` leaves the counting of
+    """Documents to draw. ``config``: or else the changes to the preset that its texts get. ``keep_texts`` leaves the counting of
     text tokens to the caller."""
 
-    item: BatchItem
+    id: str
+    documents: tuple[Document | DocumentFile | Path, ...]
+    encoding: str | None
     config: RenderConfig | Mapping[str, Any]
     vision: VisionArithmetic
     keep_texts: bool
 
+    @classmethod
+    def of(cls, item: BatchItem, config: RenderConfig | Mapping[str, Any], vision: VisionArithmetic, keep_texts: bool) -> DrawTask:
+        """What of an item is needed to draw it: metadata of the user's own kinds would not get through the pipe, and need not."""
+        documents = tuple(document if isinstance(document, Path) else _bare(document) for document in item.documents)
+        return cls(item.id, documents, item.encoding, config, vision, keep_texts)
+
+
+def _bare(document: Document | DocumentFile) -> Document | DocumentFile:
+    title = document.metadata.get("title")
+    return replace(document, metadata={"title": title} if isinstance(title, str) else {})
+
 
 @dataclass(frozen=True, slots=True)
 class DrawnItem:
-    """The pages of an item and their report; ``texts`` are those of its documents if they are still to be counted."""
+    """The pages of an item and their report; ``texts`` are those of its documents if they are still to be counted. ``seconds``
+    is the time that loading and drawing took."""
 
     compressed: CompressedText
     texts: tuple[str, ...]
+    seconds: float
 
 
 def draw(task: DrawTask) -> DrawnItem:
     """Load and draw an item. Raises InputError, ConfigError, FontError."""
-    documents = as_documents(task.item.load())
+    began = time.monotonic()
+    documents = as_documents(BatchItem(task.id, "", task.documents, task.encoding).load())
     renderer = Renderer(config_for(documents, task.config))
     pages = [page for document in documents for page in renderer.render(document, title_of(document, documents))]
     tokenizer: TextTokenizer = _NotCounted() if task.keep_texts else Cl100kTokenizer()
     report = account(documents, tuple(pages), renderer, tokenizer, task.vision)
-    return DrawnItem(CompressedText(tuple(pages), report), tuple(document.text for document in documents) if task.keep_texts else ())
+    texts = tuple(document.text for document in documents) if task.keep_texts else ()
+    return DrawnItem(CompressedText(tuple(pages), report), texts, time.monotonic() - began)
 
 
 def config_for(documents: Sequence[Document], config: RenderConfig | Mapping[str, Any]) -> RenderConfig:
     """The configuration, or the preset for the documents' texts with these changes."""
     return config if isinstance(config, RenderConfig) else RenderConfig.for_texts((document.text for document in documents), config)
-
-
-def title_of(document: Document, documents: Sequence[Document]) -> str | None:
-    """The line above a document's pages that tells them from those of the others, if there are any."""
-    return title_line(document.id, document.metadata.get("title")) if len(documents) > 1 else None
 
 
 class _NotCounted:
@@ -95,7 +108,6 @@ def message(data: object) -> bytes:
 
 def main() -> None:
     """Draw what comes until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us tells us when to end
     incoming = sys.stdin.buffer
     # What a library may print must not get among the messages.
     outgoing = os.fdopen(os.dup(1), "wb")
@@ -114,7 +126,3 @@ def main() -> None:
             answer = GlyphError(f"Drawing failed: {type(e).__name__}: {e}.", hint="This is a bug in glyph-pipeline; please report it.")
         outgoing.write(message(answer))
         outgoing.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -15,8 +15,8 @@ from rich.markup import escape
 from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, Merged, PageDrawn, WindowAnswer, WindowDone, WindowStarted
 from glyph_pipeline.cli.choice import Asking, chosen_reader
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
-from glyph_pipeline.document import Document
-from glyph_pipeline.errors import EXIT_OK, EXIT_TRUNCATED, ReadError
+from glyph_pipeline.document import Document, as_documents
+from glyph_pipeline.errors import EXIT_OK, EXIT_TRUNCATED, OutputError, ReadError
 from glyph_pipeline.pipeline import GlyphPipeline
 from glyph_pipeline.reading.reader import AnswerDelta, PageRead, ReasoningDelta, Retrying
 from glyph_pipeline.rendering.config import RenderConfig
@@ -38,6 +38,9 @@ def answer_question(
 ) -> int:
     """Have the question answered and print it; the exit code, 0 or that of a truncated answer. ``options``: those of cli/reading.py."""
     asking = Asking.of(options)
+    if sys.stdout is None:  # closed by the shell (>&-)
+        raise OutputError("Standard output is closed: there is nowhere to write the answer.", hint="Send it to a file.")
+    documents = as_documents(documents)  # as they will be told apart
     screen = Screen(quiet=quiet, print_answer=not as_json, show_reasoning=show_reasoning)
     folder = PageFolder(output, several=len(documents) > 1) if output is not None else None
     answer: Answer | None = None
@@ -159,6 +162,8 @@ class Screen:
         which = f"window {event.window} of {self._windows}: " if event.window is not None and self._windows > 1 else ""
         self.notice(f"{which}{event.reason} Asking again {when}{'; what stands above is void' if self._shown else ''}.")
         self._shown = False
+        if event.window is None:  # all windows anew, or the merging
+            self._windows_done = 0
 
     def _finish(self, answer: Answer) -> None:
         if self._print_answer and not self._shown and answer.text:
@@ -183,7 +188,8 @@ def _account(answer: Answer) -> list[tuple[str, str]]:
     requests: list[WindowAnswer | MergeAnswer] = [*answer.windows, *answer.merges]
     if len(answer.windows) > 1:
         nothing = sum(not window.found for window in answer.windows)
-        merged = f", {len(answer.merges)} more requests merged their answers" if answer.merges else ""
+        more = f"{len(answer.merges)} more request{'s' if len(answer.merges) > 1 else ''}"
+        merged = f", {more} merged their answers" if answer.merges else ""
         rows.append(("windows", f"{len(answer.windows)}{f', {nothing} of them found nothing' if nothing else ''}{merged}"))
     if answer.usage.prompt_tokens is not None:
         predictions = [request.predicted_prompt_tokens for request in requests]
@@ -193,12 +199,21 @@ def _account(answer: Answer) -> list[tuple[str, str]]:
     if answer.usage.completion_tokens is not None:
         rows.append(("completion", f"{answer.usage.completion_tokens:,} tokens, reasoning included"))
     if answer.sources:
-        named = [f"{f'{source.document} ' if source.document else ''}page {source.page}" for source in answer.sources[:_SOURCES_SHOWN]]
+        several = answer.report.documents > 1
+        named = [f"{f'{source.document} ' if several else ''}page {source.page}" for source in answer.sources[:_SOURCES_SHOWN]]
         rows.append(("cited", ", ".join(named) + (" ..." if len(answer.sources) > _SOURCES_SHOWN else "")))
     return [*rows, ("read by", answer.reader), seconds_line(answer.seconds)]
 
 
 def _truncation(answer: Answer, max_tokens: int) -> str:
+    if len(answer.windows) > 1:
+        windows = sum(window.finish_reason == "length" for window in answer.windows)
+        merging = any(merge.finish_reason == "length" for merge in answer.merges)
+        what = f"in {windows} of {len(answer.windows)} windows{' and while merging' if merging else ''}"
+        return (
+            f"The model was cut off {what}, so the answer may lack something. Raise --max-tokens (now {max_tokens}) or serve with a "
+            "larger context; --json shows every window."
+        )
     where = "in its answer" if answer.text else "while it was still reasoning, before any answer"
     return (
         f"The model was cut off after {answer.usage.completion_tokens or 'its'} tokens {where}. "

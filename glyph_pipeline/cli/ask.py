@@ -62,10 +62,10 @@ def _draw_only(
     if named:
         raise UsageError(f"{', '.join(named)}: nothing is read without a question.", hint="Add -q QUESTION, or leave it out.")
     if not options["base_urls"]:
-        draw_and_report(documents, drawing, output=output, as_json=as_json, quiet=quiet)
+        draw_and_report(documents, drawing, output=output, as_json=as_json, quiet=quiet, titled=True)
         return
     from glyph_pipeline.pipeline import GlyphPipeline
 
     with GlyphPipeline(options["base_urls"], options["model"], drawing, api_key=options["api_key"]) as pipeline:
         tokenizer, vision = pipeline.counters()
-        draw_and_report(documents, drawing, output=output, as_json=as_json, quiet=quiet, tokenizer=tokenizer, vision=vision)
+        draw_and_report(documents, drawing, output=output, as_json=as_json, quiet=quiet, tokenizer=tokenizer, vision=vision, titled=True)

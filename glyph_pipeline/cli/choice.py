@@ -40,6 +40,13 @@ class ReaderChoice:
         """Whether the user named something that only a server of their own can have."""
         return self.reader == "vllm" or self.model is not None or self.profile is not None or bool(self.launch)
 
+    def check(self) -> None:
+        """Raises UsageError for what contradicts itself."""
+        if self.base_urls and (self.reader == "ocr" or self.profile is not None or self.launch):
+            raise UsageError("--base-url names a server that runs; --reader ocr, --profile and server options contradict it.")
+        if self.reader == "ocr" and (self.model is not None or self.profile is not None or self.launch):
+            raise UsageError("--reader ocr starts no server; --model, --profile and server options contradict it.")
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenReader:
@@ -69,6 +76,7 @@ class Asking:
         choice = ReaderChoice(options["reader"], options["base_urls"], options["model"], options["profile"], options["api_key"], launch)
         if options["restarts"] is not None:
             choice = replace(choice, restarts=options["restarts"])
+        choice.check()
         arguments = {
             "sampling": Sampling(max_tokens=options["max_tokens"]),
             "concurrency": options["concurrency"],
@@ -91,14 +99,11 @@ def chosen_reader(
     own, if one was asked for or vLLM and a GPU are here; else OCR, with a notice. A model of this size is never started
     on a CPU unless it was asked for.
     """
+    choice.check()
     if choice.base_urls:
-        if choice.reader == "ocr" or choice.profile is not None or choice.launch:
-            raise UsageError("--base-url names a server that runs; --reader ocr, --profile and server options contradict it.")
         yield ChosenReader({"base_url": list(choice.base_urls), "model": choice.model, "api_key": choice.api_key})
         return
     if choice.reader == "ocr":
-        if choice.model is not None or choice.profile is not None or choice.launch:
-            raise UsageError("--reader ocr starts no server; --model, --profile and server options contradict it.")
         yield ChosenReader({"reader": OCRReader()})
         return
     running = None if choice.profile is not None or choice.launch else GlyphServer.find(_served_name(choice.model), api_key=choice.api_key)

@@ -54,6 +54,11 @@ _WHO = (
         help="How often a server that is started for this, and dies, is started again within 10 minutes.",
     ),
     click.option(
+        "--page-files",
+        is_flag=True,
+        help="Give pages as files of a private folder, not inside requests, to a server that is started for this.",
+    ),
+    click.option(
         "--api-key", envvar="GLYPH_API_KEY", metavar="KEY", help="Key of the server, if it wants one [environment: GLYPH_API_KEY]."
     ),
 )

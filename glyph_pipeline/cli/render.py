@@ -10,8 +10,9 @@ import click
 from glyph_pipeline.cli.options import build_config, document_options, drawing_options, load_documents
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
 from glyph_pipeline.compression import account
-from glyph_pipeline.document import Document
+from glyph_pipeline.document import Document, as_documents
 from glyph_pipeline.page import Page
+from glyph_pipeline.prompts import title_of
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
@@ -40,14 +41,16 @@ def draw_and_report(
     quiet: bool,
     tokenizer: TextTokenizer | None = None,
     vision: VisionArithmetic = GLM_4V,
+    titled: bool = False,
 ) -> None:
-    """Draw, write the pages to ``output`` if that is given, print the report."""
+    """Draw, write the pages to ``output`` if that is given, print the report. ``titled``: several documents as one question has them."""
     started = time.perf_counter()
     renderer = Renderer(config)
     folder = PageFolder(output, several=len(documents) > 1) if output is not None else None
     pages: list[Page] = []
+    documents = as_documents(documents)
     for document in documents:
-        for page in renderer.render(document):
+        for page in renderer.render(document, title_of(document, documents) if titled else None):
             if folder is not None:
                 folder.add(page)
             pages.append(page)

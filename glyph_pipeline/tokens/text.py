@@ -15,6 +15,7 @@ from glyph_pipeline.addresses import uses_environment_proxies
 from glyph_pipeline.errors import GlyphError, ReadError, ServerUnreachableError
 
 if TYPE_CHECKING:
+    import httpx
     import tiktoken
 
 # Named as tiktoken names the file in its cache: SHA-1 of the address it would load it from. tiktoken pins the same SHA-256.
@@ -56,6 +57,7 @@ class ServerTokenizer:
         self._url = f"{root.rstrip('/')}/tokenize"
         self._model = model
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client: httpx.Client | None = None
 
     @property
     def name(self) -> str:
@@ -75,8 +77,11 @@ class ServerTokenizer:
         import httpx
 
         try:
-            with httpx.Client(trust_env=uses_environment_proxies(self._url), timeout=_TOKENIZE_TIMEOUT_S) as client:
-                response = client.post(self._url, json={"model": self._model, **body}, headers=self._headers)
+            if self._client is None:
+                # Kept, because making one reads all certificates; its connections are not, so there is nothing to close.
+                limits = httpx.Limits(max_keepalive_connections=0)
+                self._client = httpx.Client(trust_env=uses_environment_proxies(self._url), timeout=_TOKENIZE_TIMEOUT_S, limits=limits)
+            response = self._client.post(self._url, json={"model": self._model, **body}, headers=self._headers)
         except httpx.HTTPError as e:
             raise ServerUnreachableError(
                 f"{self._url} doesn't answer: {e or type(e).__name__}.", hint="Is the server still running?"

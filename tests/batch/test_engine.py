@@ -157,7 +157,7 @@ def test_leaving_early_ends_workers_and_requests() -> None:
 
 
 def task(text: str) -> DrawTask:
-    return DrawTask(BatchItem("x", "?", (Document(text),)), CONFIG, GLM_4V, keep_texts=False)
+    return DrawTask.of(BatchItem("x", "?", (Document(text),)), CONFIG, GLM_4V, keep_texts=False)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_item_drawn_again() -> None:
