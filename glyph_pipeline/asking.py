@@ -155,14 +155,20 @@ def _plan(connection: Connection, pages: Sequence[Page], question: str, limits: 
 
     frame = count(question, True)
     frames: list[int] = []
+    longest = question
     planned = 0  # the frame that the windows are planned with
     for _ in range(_PLANS):
         budget = Budget(connection.max_model_len, frame, limits.max_tokens)
+        if frame is None and connection.max_model_len is not None:
+            budget = replace(budget, frame_estimate=connection.estimate(longest))
         if connection.instructs:  # others send nothing, and could not merge what they read apart
             budget = replace(budget, max_bytes=limits.max_request_bytes if connection.inline else None, overlap=limits.overlap)
         requests = requests_of(plan_windows(pages, connection.vision, budget))
         if frame is None:
-            break
+            before, longest = longest, max((request.question for request in requests), key=len)
+            if len(longest) <= len(before):
+                break
+            continue
         frames = [count(request.question, True) or 0 for request in requests]
         planned = frame
         if max(frames) <= frame or connection.max_model_len is None:
@@ -275,8 +281,9 @@ async def _merge_group(
     most = limits.max_tokens
     if not final and budget.most is not None:  # it is to be merged with another
         most = min(most, budget.most)
-    if prompt is not None and connection.max_model_len is not None:
-        most = max(1, min(most, connection.max_model_len - prompt))
+    if connection.max_model_len is not None:
+        taken = prompt if prompt is not None else await unattended(lambda: connection.estimate(asked))
+        most = max(1, min(most, connection.max_model_len - taken))
     async with aclosing(connection.reader.read((), asked, max_tokens=most)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, ReadResult):

@@ -21,6 +21,10 @@ from glyph_pipeline.tokens.vision import GLM_4V, VisionArithmetic
 # One page in /tokenize's prompt, as the chat template writes it; the server counts it as three special tokens.
 _PAGE_MARKUP = "<|begin_of_image|><|image|><|end_of_image|>"
 _PAGE_MARKUP_TOKENS = 3
+# Where cl100k_base stands in for the model's own tokenizer, its counts may be off by this much.
+STAND_IN = 1.3
+# Role and start marks of the chat template, and then some.
+_TEMPLATE_TOKENS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,10 @@ class Connection:
     def inline(self) -> bool:
         """Whether pages go inside the requests, and so count for their size."""
         return isinstance(self.reader, VLLMReader) and self.reader.page_folder is None
+
+    def estimate(self, question: str) -> int:
+        """About the tokens of template and question, rather too many than too few: what to keep free where they can't be counted."""
+        return int(self.tokenizer.count(question) * STAND_IN) + _TEMPLATE_TOKENS
 
     @property
     def frame(self) -> Callable[[str, bool], int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from glyph_pipeline.connection import Connection
+from glyph_pipeline.connection import STAND_IN, Connection
 from glyph_pipeline.errors import ContextLengthError
 from glyph_pipeline.page import Page
 from glyph_pipeline.planning import MIN_ANSWER_TOKENS, Budget
@@ -14,8 +14,6 @@ from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
 
 # Brackets, line feeds, and the tokens that split otherwise where a label and an answer meet.
 _AROUND_PARTIAL = 8
-# Where cl100k_base stands in for the model's own tokenizer, its counts may be off by this much.
-_STAND_IN = 1.3
 # A label of merged answers that would be longer than those of windows, and than this, tells parts instead of pages.
 _LABEL_TOKENS = 48
 
@@ -48,7 +46,7 @@ class MergeBudget:
         bare = merge_question(question, [])
         frame = connection.frame(bare, False)
         if frame is None:
-            frame = int(connection.tokenizer.count(bare) * stretch)
+            frame = connection.estimate(bare)
         label = int(max(_LABEL_TOKENS, *map(connection.tokenizer.count, labels)) * stretch)
         room = connection.max_model_len - frame - Budget(connection.max_model_len, frame, max_tokens).answer_tokens(0)
         most = int((room // 2 - label - _AROUND_PARTIAL) / stretch)
@@ -88,4 +86,4 @@ def combined(group: Sequence[Partial], text: str, several: bool, budget: MergeBu
 
 
 def _stretch(tokenizer: TextTokenizer) -> float:
-    return _STAND_IN if isinstance(tokenizer, Cl100kTokenizer) else 1.0
+    return STAND_IN if isinstance(tokenizer, Cl100kTokenizer) else 1.0

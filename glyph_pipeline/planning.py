@@ -42,7 +42,7 @@ class Budget:
     """What one request may cost.
 
     ``max_model_len`` is the model's context in tokens (None: unknown, so without a bound), ``frame_tokens`` those of template
-    and question (None: unknown), ``max_tokens`` those that reasoning and answer may take; ``max_bytes`` bounds the request's
+    and question (None: not counted; ``frame_estimate`` is then kept free for them), ``max_tokens`` those that reasoning and answer may take; ``max_bytes`` bounds the request's
     body (None: nothing does); ``overlap`` is how many pages a window repeats of the one before where a document is cut.
     """
 
@@ -51,12 +51,18 @@ class Budget:
     max_tokens: int
     max_bytes: int | None = None
     overlap: int = 0
+    frame_estimate: int = 0
+
+    @property
+    def frame(self) -> int:
+        """Tokens to keep free for template and question."""
+        return self.frame_estimate if self.frame_tokens is None else self.frame_tokens
 
     def answer_tokens(self, largest_page: int) -> int:
         """Tokens to keep free for the answer: ``max_tokens``, a quarter of the context, or what the largest page leaves."""
         assert self.max_model_len is not None
         wanted = min(self.max_tokens, max(MIN_ANSWER_TOKENS, self.max_model_len // ANSWER_SHARE))
-        return min(wanted, self.max_model_len - (self.frame_tokens or 0) - largest_page)
+        return min(wanted, self.max_model_len - self.frame - largest_page)
 
 
 def page_cost(page: Page, vision: VisionArithmetic) -> int:
@@ -122,7 +128,7 @@ def _window(pages: Sequence[Page], first: int, repeated: int, images: int, budge
     prompt = None if budget.frame_tokens is None else budget.frame_tokens + images
     left = budget.max_tokens
     if budget.max_model_len is not None:
-        left = min(left, budget.max_model_len - images - (budget.frame_tokens or 0))
+        left = min(left, budget.max_model_len - images - budget.frame)
     return Window(tuple(pages), first, repeated, prompt, left)
 
 
@@ -130,11 +136,11 @@ def _room(costs: Sequence[int], budget: Budget) -> int | None:
     """Tokens for the pages of one request; None without a bound."""
     if budget.max_model_len is None:
         return None
-    frame = budget.frame_tokens or 0
+    frame = budget.frame
     answer = budget.answer_tokens(max(costs, default=0))
     if answer < min(budget.max_tokens, MIN_ANSWER_TOKENS):
         raise ContextLengthError(
-            f"A page takes {max(costs)} tokens and the question {frame if budget.frame_tokens is not None else 'some'}; "
+            f"A page takes {max(costs)} tokens and the question {frame}; "
             f"the model's context is {budget.max_model_len} tokens, of which an answer needs at least {MIN_ANSWER_TOKENS}.",
             hint="Draw smaller pages (--page-size, --dpi), shorten the question, or serve the model with a larger --max-model-len.",
         )

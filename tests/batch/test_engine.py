@@ -16,6 +16,7 @@ import pytest
 from glyph_pipeline import Document, GlyphPipeline, RenderConfig
 from glyph_pipeline.batch import BadItem, BatchItem, BatchResult
 from glyph_pipeline.batch.drawing import DrawingPool
+from glyph_pipeline.batch.engine import Batch, run_batch
 from glyph_pipeline.batch.worker import DrawTask
 from glyph_pipeline.errors import EmptyDocumentError, EncodingError, GlyphError, InputError, ServerUnreachableError, UsageError
 from glyph_pipeline.reading.retry import RetryPolicy
@@ -206,3 +207,84 @@ def test_bad_arguments() -> None:
         list(GlyphPipeline("http://127.0.0.1:9/v1").ask_many([], workers=-1))
     with pytest.raises(UsageError, match="concurrency is 0"):
         GlyphPipeline("http://127.0.0.1:9/v1", concurrency=0)
+
+
+def test_an_item_that_cannot_be_sent_or_is_nonsense_is_its_own_failure() -> None:
+    asked: list[Any] = [
+        BatchItem("lock", "?", (Document("x", metadata={"lock": threading.Lock(), "title": "T"}),), metadata={"lock": threading.Lock()}),
+        BatchItem("nonsense", "?", (17,)),  # type: ignore[arg-type]
+        BatchItem("fine", "?", (Document("x"),)),
+    ]
+    with running(Fake(echo)) as fake:
+        results = {result.id: result for result in GlyphPipeline(fake.base_url, config=CONFIG).ask_many(asked, workers=1)}
+    assert {name: result.status for name, result in results.items()} == {"lock": "ok", "nonsense": "failed", "fine": "ok"}
+
+
+def test_workers_import_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "struct.py").write_text("open('ran', 'w')\n")
+    (tmp_path / "doc.txt").write_text("The ferry.")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [entry for entry in __import__("sys").path if entry])
+    with running(Fake(echo)) as fake:
+        (result,) = GlyphPipeline(fake.base_url, config=CONFIG).ask_many([BatchItem("x", "?", (Path("doc.txt"),))], workers=1)
+    assert result.status == "ok"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_results_are_handed_on_while_the_next_item_is_long_in_coming() -> None:
+    answered = threading.Event()
+
+    def source() -> Iterator[BatchItem]:
+        yield BatchItem("first", "?", (Document("x"),))
+        assert answered.wait(60)
+        yield BatchItem("second", "?", (Document("x"),))
+
+    with running(Fake(echo)) as fake:
+        results = GlyphPipeline(fake.base_url, config=CONFIG).ask_many(source(), workers=0)
+        assert next(results).id == "first"
+        answered.set()
+        assert next(results).id == "second"
+        assert list(results) == []
+
+
+def test_what_the_iterator_raises_comes_after_the_results_of_what_it_gave() -> None:
+    def source() -> Iterator[BatchItem]:
+        yield from items(2)
+        raise KeyError("the user's own")
+
+    with running(Fake(echo)) as fake:
+        results = GlyphPipeline(fake.base_url, config=CONFIG).ask_many(source(), workers=1)
+        assert sorted([next(results).id, next(results).id]) == ["item 0", "item 1"]
+        with pytest.raises(KeyError, match="the user's own"):
+            next(results)
+
+
+def test_seconds_are_those_of_drawing_and_reading_not_of_waiting() -> None:
+    with running(Fake(echo)) as fake:
+        results = list(GlyphPipeline(fake.base_url, config=CONFIG, concurrency=1).ask_many(items(6), workers=1))
+    for result in results:
+        assert result.answer is not None
+        seconds = result.answer.seconds
+        assert seconds["draw"] > 0
+        assert seconds["total"] == pytest.approx(seconds["draw"] + seconds["read"])
+    assert sum(result.seconds for result in results) < 20
+
+
+def test_no_more_are_asked_at_a_time_than_the_engine_allows() -> None:
+    under_way, most = 0, 0
+
+    async def ask(item: BatchItem, drawn: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        under_way -= 1
+        raise GlyphError("x")
+
+    async def all_of_it() -> int:
+        batch = Batch(lambda item: DrawTask.of(item, CONFIG, GLM_4V, keep_texts=False), ask, concurrency=2, workers=0)
+        return len([result async for result in run_batch(items(12), batch)])
+
+    assert asyncio.run(all_of_it()) == 12
+    assert most == 2
