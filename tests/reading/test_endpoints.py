@@ -18,26 +18,12 @@ from glyph_pipeline.reading.endpoints import Endpoints, Turn
 from glyph_pipeline.reading.reader import ReadEvent, ReadResult, Retrying
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.vllm import VLLMReader
+from tests.support.clock import Clock
 from tests.support.fake_openai import Fake, Handler, Held, drops, refuses, running, says
 
 A, B, C = "http://a/v1", "http://b/v1", "http://c/v1"
 NOBODY, NOBODY_EITHER = "http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"
 ANSWER = says([{"content": "42"}])
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1e6
-
-    def __call__(self) -> float:
-        return self.now
-
-    def tick(self) -> float:
-        """For RetryPolicy.chance: each wait lasts a second."""
-        self.now += 1
-        return 0.0
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from glyph_pipeline.page import Page
 from glyph_pipeline.reading.reader import AnswerDelta, ReadEvent, ReadResult, ReasoningDelta, Retrying, Usage
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.vllm import VLLMReader
+from tests.support.clock import Clock
 from tests.support.fake_openai import Fake, Handler, Held, drops, fails_late, in_turn, refuses, resets, running, says
 
 PAGE = Page(number=1, width=28, height=28, png=b"png", start=0, end=1, lines=("x",))
@@ -35,21 +36,6 @@ ANSWER = says(
 )
 RESULT = ReadResult("Orrin it was", "Hm.", "stop", Usage(7, 3))
 WHOLE = [ReasoningDelta("Hm."), AnswerDelta("Orrin"), AnswerDelta(" it was"), RESULT]
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1e6
-
-    def __call__(self) -> float:
-        return self.now
-
-    def tick(self) -> float:
-        """For RetryPolicy.chance: each wait lasts a second."""
-        self.now += 1
-        return 0.0
 
 
 async def follow(reader: VLLMReader, into: list[ReadEvent]) -> None:
