@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -58,22 +61,65 @@ def run(start: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     if not loop_runs():
         return asyncio.run(start())
     begun: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+    over = threading.Event()
 
     async def main() -> _T:
         task = asyncio.current_task()
         assert task is not None
         begun.append((asyncio.get_running_loop(), task))
-        return await start()
+        try:
+            return await start()
+        finally:
+            over.set()
 
-    future = in_daemon(lambda: asyncio.run(main()))
     try:
-        return future.result()
+        return in_daemon(lambda: asyncio.run(main())).result()
     except BaseException:
-        if not future.done() and begun:
+        # Ours, or the coroutine's own; an interrupt may come before there is a result to wait for.
+        if begun and not over.is_set():
             loop, task = begun[0]
-            loop.call_soon_threadsafe(task.cancel)
-            concurrent.futures.wait([future], _PATIENCE_S)
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                loop.call_soon_threadsafe(task.cancel)
+            over.wait(_PATIENCE_S)
         raise
+
+
+def run_step(loop: asyncio.AbstractEventLoop, task: asyncio.Task[_T]) -> _T:
+    """Run a loop that is this thread's own until ``task`` is done. Ctrl-C cancels the task and is raised when that has ended.
+
+    Python would raise KeyboardInterrupt wherever the loop just is; between taking a callback and calling it, it would be lost
+    with what waits for it. asyncio.Runner does the same, from Python 3.11 on, for whole programs.
+    """
+    interrupted = False
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt  # for the second time: at once, whatever is lost
+        interrupted = True
+        loop.call_soon_threadsafe(task.cancel)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not ours:
+        return loop.run_until_complete(task)
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        return loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise KeyboardInterrupt
+
+
+async def ended(task: asyncio.Task[Any]) -> bool:
+    """Cancel a task and give it some seconds to end; whether it has. An interrupt in a bad moment can have lost its wake-up."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=_PATIENCE_S)
+    if task.done() and not task.cancelled():
+        task.exception()  # looked at, or asyncio complains that nobody did
+    return task.done()
 
 
 def cores() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, PageDrawn, PipelineEvent, WindowAnswer, WindowDone
 from glyph_pipeline.asking import Asked, AskLimits, ask_pages
-from glyph_pipeline.background import cores, in_daemon, loop_runs, run, unattended
+from glyph_pipeline.background import cores, ended, in_daemon, loop_runs, run, run_step, unattended
 from glyph_pipeline.batch.engine import Batch, run_batch
 from glyph_pipeline.batch.items import BadItem, BatchItem
 from glyph_pipeline.batch.result import BatchResult
@@ -27,7 +26,7 @@ from glyph_pipeline.page import Page
 from glyph_pipeline.planning import MAX_REQUEST_BYTES
 from glyph_pipeline.prompts import title_of
 from glyph_pipeline.reading.ocr import OCRReader
-from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, Reader, ReasoningDelta, Usage
+from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, Reader, ReasoningDelta, Retrying, Usage
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.reading.vllm import DEFAULT_READ_TIMEOUT_S, VLLMReader
@@ -121,16 +120,21 @@ class GlyphPipeline:
         """The events of an answer as they happen; the last is the :class:`Answer`. Closing the iterator ends the requests."""
         return self._driven(lambda: self.astream(source, question), "stream")
 
-    def ask_many(self, items: Iterable[Askable], *, workers: int | None = None) -> Generator[BatchResult, None, None]:
+    def ask_many(
+        self, items: Iterable[Askable], *, workers: int | None = None, on_retry: Callable[[str, Retrying], object] | None = None
+    ) -> Generator[BatchResult, None, None]:
         """Have many questions answered side by side: the result of each as it finishes, its error instead of an answer if it failed.
 
         ``items`` are BatchItems (see :mod:`glyph_pipeline.batch`), or pairs of documents and a question, whose ids are then "1", "2"
         and so on; they are taken as they are needed. Drawing runs in up to ``workers`` processes (None: one a core, but no more
-        than ``concurrency``; 0: in this one). Raises what would fail all items: ServerError, MissingExtraError.
+        than ``concurrency``; 0: in this one). ``on_retry(id, event)`` is told of requests that failed and are sent again.
+        Raises what would fail all items: ServerError, MissingExtraError, ReadError for a key that is refused.
         """
-        return self._driven(lambda: self.aask_many(items, workers=workers), "ask_many")
+        return self._driven(lambda: self.aask_many(items, workers=workers, on_retry=on_retry), "ask_many")
 
-    async def aask_many(self, items: Iterable[Askable], *, workers: int | None = None) -> AsyncGenerator[BatchResult, None]:
+    async def aask_many(
+        self, items: Iterable[Askable], *, workers: int | None = None, on_retry: Callable[[str, Retrying], object] | None = None
+    ) -> AsyncGenerator[BatchResult, None]:
         """:meth:`ask_many` for async code."""
         if workers is not None and workers < 0:
             raise UsageError(f"workers is {workers}.", hint="Give 0 or more.")
@@ -144,6 +148,8 @@ class GlyphPipeline:
                 async for event in events:
                     if isinstance(event, Answer):
                         return event
+                    if isinstance(event, Retrying) and on_retry is not None:
+                        on_retry(item.id, event)
             raise ReadError("The reader ended without a result.")  # pragma: no cover - _read ends with one
 
         number = min(cores(), self._limits.concurrency) if workers is None else workers
@@ -166,7 +172,7 @@ class GlyphPipeline:
         try:
             while True:
                 task = loop.create_task(following())
-                event = loop.run_until_complete(task)
+                event = run_step(loop, task)
                 if event is None:
                     return
                 yield event
@@ -178,12 +184,9 @@ class GlyphPipeline:
                 self._leave(loop, task, events)
 
     def _leave(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None, events: AsyncGenerator[Any, None]) -> None:
-        # After Ctrl-C the step is still under way: cancelled, it closes its requests, which ends them on the server too.
-        if task is not None and not task.done():
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                loop.run_until_complete(task)
-        loop.run_until_complete(events.aclose())
+        # After Ctrl-C the step may still be under way: cancelled, it closes its requests, which ends them on the server too.
+        if task is None or loop.run_until_complete(ended(task)):
+            loop.run_until_complete(events.aclose())
         loop.run_until_complete(self._leave_loop())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

@@ -15,10 +15,11 @@ from glyph_pipeline.batch.drawing import DrawingPool
 from glyph_pipeline.batch.items import BadItem, BatchItem
 from glyph_pipeline.batch.result import BatchResult
 from glyph_pipeline.batch.worker import DrawnItem, DrawTask
-from glyph_pipeline.errors import GlyphError, MissingExtraError, OutputError, ServerError
+from glyph_pipeline.errors import GlyphError, MissingExtraError, OutputError, ReadError, ServerError
 
 # What would fail every other item as well ends the batch; what is done stays done.
 _ENDING = (ServerError, MissingExtraError, OutputError)
+_NOT_ALLOWED = (401, 403)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Batch:
 async def run_batch(items: Iterable[BatchItem | BadItem], batch: Batch) -> AsyncGenerator[BatchResult, None]:
     """The result of every item, as it finishes; items are taken as they are needed, all in one thread that is not the caller's.
 
-    An item that fails is a result with its error. Raises what would fail all others, too (ServerError, MissingExtraError), and
+    An item that fails is a result with its error. Raises what would fail all others, too (ServerError, MissingExtraError, a key that is refused), and
     what ``items`` raises, after the results of those taken before.
     """
     pool = DrawingPool(batch.workers)
@@ -119,6 +120,8 @@ async def _result(item: BatchItem | BadItem, batch: Batch, pool: DrawingPool, ga
     except _ENDING:
         raise
     except GlyphError as e:
+        if isinstance(e, ReadError) and e.status in _NOT_ALLOWED:
+            raise
         error = e
     except Exception as e:
         error = GlyphError(

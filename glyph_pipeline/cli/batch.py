@@ -73,7 +73,9 @@ def batch(
                     asking.choice, notice=progress.notice, on_wait=progress.waiting, start_timeout=asking.start_timeout
                 ) as chosen:
                     pipeline = GlyphPipeline(config=drawing, **asking.arguments, **chosen.arguments)
-                    results = pipeline.ask_many((item for item in items if item.id not in store.done), workers=workers)
+                    results = pipeline.ask_many(
+                        (item for item in items if item.id not in store.done), workers=workers, on_retry=progress.retrying
+                    )
                     # Closed before the server is stopped: vLLM does not end while a client still listens.
                     with closing(results):
                         for result in results:

@@ -10,9 +10,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from glyph_pipeline.batch.result import BatchResult
+from glyph_pipeline.reading.reader import Retrying
 
 # Failed items that are named one by one; all are in the output.
 _NAMED = 10
+_RETRY_NOTICE_S = 60.0
 
 
 class BatchProgress:
@@ -34,6 +36,7 @@ class BatchProgress:
         self._task = self._bar.add_task("Starting", total=None, rate="")
         self._started = time.monotonic()
         self._missing = 0
+        self._next_retry_notice = 0.0
         self._text_tokens = self._vision_tokens = 0
         self.statuses: Counter[str] = Counter()
 
@@ -73,6 +76,13 @@ class BatchProgress:
             self.notice(f"{result.id}: {result.error}{more}")
         failed = f", {self.statuses['failed']} failed" if self.statuses["failed"] else ""
         self._bar.update(self._task, advance=1, description="Asking", rate=f"{self._rate():.2f}/s{failed}")
+
+    def retrying(self, item: str, event: Retrying) -> None:
+        """A request failed and is sent again. Said once a minute: a server that is away fails all that are under way."""
+        now = time.monotonic()
+        if now >= self._next_retry_notice:
+            self._next_retry_notice = now + _RETRY_NOTICE_S
+            self.notice(f"{item}: {event.reason} It is asked again.")
 
     def _rate(self) -> float:
         return sum(self.statuses.values()) / max(1e-9, time.monotonic() - self._started)

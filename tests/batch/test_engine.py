@@ -17,11 +17,11 @@ from glyph_pipeline import Document, GlyphPipeline, RenderConfig
 from glyph_pipeline.batch import BadItem, BatchItem, BatchResult
 from glyph_pipeline.batch.drawing import DrawingPool
 from glyph_pipeline.batch.engine import Batch, run_batch
-from glyph_pipeline.batch.worker import DrawTask
-from glyph_pipeline.errors import EmptyDocumentError, EncodingError, GlyphError, InputError, ServerUnreachableError, UsageError
+from glyph_pipeline.batch.worker import DrawnItem, DrawTask
+from glyph_pipeline.errors import EmptyDocumentError, EncodingError, GlyphError, InputError, ReadError, ServerUnreachableError, UsageError
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.tokens.vision import GLM_4V
-from tests.support.fake_openai import Fake, Handler, refuses, running, says
+from tests.support.fake_openai import Fake, Handler, in_turn, refuses, running, says
 
 CONFIG = RenderConfig.preset("en").replace(font="DejaVuSans.ttf", system_fonts=False)
 TEXT = "The ferry of Ardmoyle ran on Thursdays until 1932.\n" * 30
@@ -114,6 +114,25 @@ def test_a_server_that_is_gone_ends_the_batch_and_what_was_done_is_handed_on() -
         assert first.status == "ok"
     with pytest.raises(ServerUnreachableError):
         list(results)
+
+
+def test_a_key_that_is_refused_ends_the_batch() -> None:
+    with running(Fake(refuses(401, "no such key"))) as fake:
+        with pytest.raises(ReadError, match="no such key"):
+            list(GlyphPipeline(fake.base_url, config=CONFIG, concurrency=2).ask_many(items(40), workers=0))
+        assert len(fake.requests) < 10
+
+
+def test_retries_are_told() -> None:
+    told: list[tuple[str, str]] = []
+    quick = RetryPolicy(first=0.001, longest=0.001)
+    with running(Fake(in_turn(refuses(503, "busy"), echo))) as fake:
+        pipeline = GlyphPipeline(fake.base_url, config=CONFIG, retry=quick)
+        (result,) = pipeline.ask_many(items(1), workers=0, on_retry=lambda name, event: told.append((name, event.reason)))
+    assert result.status == "ok"
+    assert len(told) == 1
+    assert told[0][0] == "item 0"
+    assert "busy" in told[0][1]
 
 
 def test_no_more_is_drawn_or_asked_than_allowed() -> None:
@@ -270,8 +289,13 @@ def test_seconds_are_those_of_drawing_and_reading_not_of_waiting() -> None:
     assert sum(result.seconds for result in results) < 20
 
 
-def test_no_more_are_asked_at_a_time_than_the_engine_allows() -> None:
+def test_no_more_are_asked_at_a_time_than_the_engine_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     under_way, most = 0, 0
+
+    async def drawn_at_once(pool: DrawingPool, task: DrawTask) -> DrawnItem:
+        return DrawnItem(None, (), 0.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DrawingPool, "draw", drawn_at_once)
 
     async def ask(item: BatchItem, drawn: Any) -> Any:
         nonlocal under_way, most
