@@ -144,7 +144,8 @@ class GlyphPipeline:
 
         async def ask(item: BatchItem, drawn: DrawnItem) -> Answer:
             compressed = await unattended(lambda: counted(drawn, tokenizer)) if here else drawn.compressed
-            async with aclosing(self._read(connection, compressed, _checked(item.question), {"draw": drawn.seconds})) as events:
+            known = self._connection or connection  # what earlier items have shown of the server
+            async with aclosing(self._read(known, compressed, _checked(item.question), {"draw": drawn.seconds})) as events:
                 async for event in events:
                     if isinstance(event, Answer):
                         return event

@@ -135,6 +135,21 @@ def test_retries_are_told() -> None:
     assert "busy" in told[0][1]
 
 
+def test_a_context_that_one_item_has_found_out_counts_for_the_next() -> None:
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        if body["max_tokens"] > 4000:
+            refuses(400, "This model's maximum context length is 4000 tokens.")(handler, body)
+        else:
+            echo(handler, body)
+
+    told: list[str] = []
+    with running(Fake(reply, max_model_len=None)) as fake:
+        pipeline = GlyphPipeline(fake.base_url, config=CONFIG, concurrency=1)
+        results = list(pipeline.ask_many(items(4), workers=0, on_retry=lambda name, event: told.append(name)))
+    assert [result.status for result in results] == ["ok"] * 4
+    assert told == ["item 0"]
+
+
 def test_no_more_is_drawn_or_asked_than_allowed() -> None:
     """Items are taken as they are needed: a million of them need no more memory than a few."""
     taken, under_way, most = 0, 0, 0
