@@ -12,12 +12,14 @@ from glyph_pipeline.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class VisionArithmetic:
-    """The resize rule of transformers' ``Glm4vImageProcessor`` (``smart_resize`` in image_processing_glm4v.py).
+    """The resize rule of transformers' ``Glm4vImageProcessor`` (``smart_resize`` in image_processing_glm4v.py) and, with ``frames``
+    1 and ``widens`` False, of ``Qwen2VLImageProcessor`` (image_processing_qwen2_vl.py), which Qwen2-VL to Qwen3-VL use.
 
     ``patch`` px is the side of a patch, ``merge`` patches a side are merged into one token, ``frames`` is the temporal
     patch size (a still image counts as that many frames). ``shortest_edge`` and ``longest_edge`` are, in spite of
     their names, bounds for frames * height * width in px, from ``size`` in the model's preprocessor_config.json.
-    ``markers`` is the number of tokens that frame each image in the prompt (begin and end of image).
+    ``markers`` is the number of tokens that frame each image in the prompt (begin and end of image). ``widens``: an image with
+    a side shorter than a cell is enlarged to one first.
     """
 
     family: str
@@ -28,6 +30,7 @@ class VisionArithmetic:
     longest_edge: int = 28 * 28 * 2 * 6144
     markers: int = 2
     max_aspect: float = 200.0
+    widens: bool = True
 
     @property
     def cell(self) -> int:
@@ -40,7 +43,7 @@ class VisionArithmetic:
             raise ConfigError(f"An image of {width}x{height} px has no size.", hint="Both sides must be at least 1 px.")
         cell = self.cell
         w, h = float(width), float(height)
-        if min(w, h) < cell:
+        if self.widens and min(w, h) < cell:
             scale = max(cell / w, cell / h)
             w, h = float(int(w * scale)), float(int(h * scale))
         if max(w, h) / min(w, h) > self.max_aspect:
@@ -77,17 +80,28 @@ class VisionArithmetic:
             return GLM_4V  # a folder of somebody else's
         try:
             data = json.loads(path.read_text("utf-8"))
+            kind = str(data.get("image_processor_type", "Glm4vImageProcessor"))
+            qwen = kind.startswith("Qwen2VLImageProcessor")  # its bounds are those of a single picture
+            known = QWEN_2_5_VL if qwen else GLM_4V
             size = data.get("size") or {}
             return cls(
-                family=str(data.get("image_processor_type", "Glm4vImageProcessor")),
-                patch=int(data.get("patch_size", 14)),
-                merge=int(data.get("merge_size", 2)),
-                frames=int(data.get("temporal_patch_size", 2)),
-                shortest_edge=int(size.get("shortest_edge", GLM_4V.shortest_edge)),
-                longest_edge=int(size.get("longest_edge", GLM_4V.longest_edge)),
+                family=kind,
+                patch=int(data.get("patch_size", known.patch)),
+                merge=int(data.get("merge_size", known.merge)),
+                frames=1 if qwen else int(data.get("temporal_patch_size", known.frames)),
+                # min_pixels and max_pixels are what older Qwen folders call them; there they count.
+                shortest_edge=int((data.get("min_pixels") if qwen else None) or size.get("shortest_edge", known.shortest_edge)),
+                longest_edge=int((data.get("max_pixels") if qwen else None) or size.get("longest_edge", known.longest_edge)),
+                widens=known.widens,
             )
         except (ValueError, TypeError, AttributeError, OSError) as e:
             raise ConfigError(f"{path} cannot be read as an image processor's configuration: {e}.", hint="Download the model again.") from e
 
 
 GLM_4V = VisionArithmetic(family="GLM-4.1V")
+# Bounds as in preprocessor_config.json of Qwen/Qwen2.5-VL-7B-Instruct and Qwen/Qwen3-VL-8B-Instruct.
+QWEN_2_5_VL = VisionArithmetic("Qwen2.5-VL", frames=1, shortest_edge=3136, longest_edge=12_845_056, widens=False)
+QWEN_3_VL = VisionArithmetic("Qwen3-VL", patch=16, frames=1, shortest_edge=65_536, longest_edge=16_777_216, widens=False)
+
+# By the names that commands take.
+FAMILIES = {"glm4v": GLM_4V, "qwen2.5-vl": QWEN_2_5_VL, "qwen3-vl": QWEN_3_VL}

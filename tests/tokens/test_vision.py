@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glyph_pipeline.errors import ConfigError
-from glyph_pipeline.tokens.vision import GLM_4V, VisionArithmetic
+from glyph_pipeline.tokens.vision import FAMILIES, GLM_4V, QWEN_2_5_VL, QWEN_3_VL, VisionArithmetic
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,51 @@ def test_a_broken_model_folder_is_said(tmp_path: Path, content: str) -> None:
     (tmp_path / "preprocessor_config.json").write_text(content, "utf-8")
     with pytest.raises(ConfigError, match=r"preprocessor_config\.json"):
         VisionArithmetic.from_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "resized", "tokens"),
+    [
+        (QWEN_2_5_VL, (595, 842), (588, 840), 630),
+        (QWEN_2_5_VL, (10, 10), (56, 56), 4),  # up to 3,136 px
+        (QWEN_2_5_VL, (14, 280), (28, 252), 9),  # half a cell rounds to none, then up to the lower bound
+        (QWEN_2_5_VL, (4000, 4000), (3584, 3584), 16384),  # down to 12,845,056 px
+        (QWEN_3_VL, (595, 842), (608, 832), 494),  # cells of 32 px
+        (QWEN_3_VL, (100, 100), (256, 256), 64),
+    ],
+)
+def test_other_families_by_hand(family: VisionArithmetic, size: tuple[int, int], resized: tuple[int, int], tokens: int) -> None:
+    assert family.resized(*size) == resized
+    assert family.tokens(*size) == tokens
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@given(width=st.integers(1, 6000), height=st.integers(1, 6000))
+def test_every_family_keeps_to_whole_cells(family: VisionArithmetic, width: int, height: int) -> None:
+    if max(width, height) / min(width, height) > 100:
+        return
+    w, h = family.resized(width, height)
+    assert w % family.cell == h % family.cell == 0
+    assert w > 0
+    assert h > 0
+
+
+def test_a_qwen_folder(tmp_path: Path) -> None:
+    config = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "min_pixels": 3136,
+        "max_pixels": 100_000,
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    vision = VisionArithmetic.from_model(tmp_path)
+    assert (vision.frames, vision.shortest_edge, vision.longest_edge, vision.widens) == (1, 3136, 100_000, False)
+    assert vision.tokens(595, 842) == 117
+    config = {
+        "image_processor_type": "Qwen2VLImageProcessorFast",
+        "patch_size": 16,
+        "size": {"shortest_edge": 65536, "longest_edge": 16777216},
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    assert VisionArithmetic.from_model(tmp_path).tokens(595, 842) == QWEN_3_VL.tokens(595, 842)
