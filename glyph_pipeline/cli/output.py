@@ -41,7 +41,7 @@ class PageFolder:
             # Gone while the pages are written: an index never speaks of pages that are not those beside it.
             (self.folder / _INDEX).unlink(missing_ok=True)
         except OSError as e:
-            raise self._failed(self.folder, e) from e
+            raise _not_written(self.folder, e) from e
 
     def add(self, page: Page) -> None:
         """Write one page."""
@@ -87,27 +87,30 @@ class PageFolder:
         return self._folders[document]
 
     def _write(self, file: str, data: bytes) -> None:
-        path = self.folder / file
-        try:
-            path.parent.mkdir(exist_ok=True)
-            # Under another name first: what stands there under its own name is always whole.
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".glyph-")
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(data)
-                Path(temporary).chmod(0o666 & ~_umask())
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-        except OSError as e:
-            raise self._failed(path, e) from e
+        write_whole(self.folder / file, data)
 
-    @staticmethod
-    def _failed(path: Path, error: OSError) -> OutputError:
-        return OutputError(
-            f"{str(path)!r} can't be written: {error.strerror or error}.", hint="Name another folder with --output, or make room."
-        )
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under another name first: what stands there under its own name is always whole. Raises OutputError."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".glyph-")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise _not_written(path, e) from e
+
+
+def _not_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{str(path)!r} can't be written: {error.strerror or error}.", hint="Name another folder with --output, or make room."
+    )
 
 
 def to_json(data: object, indent: int | None = None) -> str:

@@ -1,0 +1,125 @@
+"""glyph-compress sweep: documents drawn with every configuration of a grid, and the ratio of each. Asks no model."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from glyph_pipeline.background import cores
+from glyph_pipeline.cli.options import document_options, load_documents
+from glyph_pipeline.cli.output import print_json, write_whole
+from glyph_pipeline.errors import EXIT_ITEMS_FAILED, EXIT_OK, ConfigError
+from glyph_pipeline.tokens.vision import FAMILIES
+
+_RECORDS, _TABLE = "sweep.jsonl", "sweep.csv"
+
+
+@click.command(short_help="Draw with many configurations; the ratio of each.")
+@document_options()
+@click.option(
+    "--grid", required=True, metavar="NAME|FILE", help="Values to try for each key: a TOML file, or a grid that ships: density, quick."
+)
+@click.option("-o", "--output", metavar="DIR", default="sweep", show_default=True, help=f"Folder for {_RECORDS} and {_TABLE}.")
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    type=click.Choice(list(FAMILIES)),
+    default=("glm4v",),
+    show_default=True,
+    help="Models whose vision tokens are counted; may be repeated.",
+)
+@click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes that draw [default: one a core; 0: none but this].")
+@click.option("--json", "as_json", is_flag=True, help="The rows as JSON on standard output.")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+def sweep(
+    docs: tuple[str, ...],
+    encoding: str | None,
+    grid: str,
+    output: str,
+    families: tuple[str, ...],
+    workers: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Draw DOC... with every configuration of a grid. What was drawn before, with the same text, fonts and version, is not drawn again."""
+    from glyph_pipeline.batch.store import ResultStore
+    from glyph_pipeline.document import as_documents
+    from glyph_pipeline.experiments.grid import Grid
+    from glyph_pipeline.experiments.sweep import SweepCase, SweepRow, cases
+    from glyph_pipeline.experiments.sweep import sweep as draw_all
+
+    combinations = list(Grid.load(grid).combinations())
+    documents = as_documents(load_documents(docs, encoding))
+    wanted = list({case.key: case for case in cases(documents, combinations)}.values())
+    console = Console(stderr=True, highlight=False, quiet=quiet)
+    records = Path(output) / _RECORDS
+    with ResultStore(records) as store:
+        for notice in store.notices:
+            console.print(escape(notice), soft_wrap=True)
+        outcomes = _outcomes(records)
+        missing = [case for case in wanted if case.key not in outcomes]
+        if len(missing) < len(wanted):
+            console.print(f"{len(wanted) - len(missing):,} of {len(wanted):,} are drawn already.")
+
+        async def draw_missing(todo: Sequence[SweepCase]) -> None:
+            done = 0
+            with console.status("Drawing ...") as status:
+                async with aclosing(draw_all(todo, cores() if workers is None else workers)) as rows:
+                    async for row in rows:
+                        store.add(row.record())
+                        outcomes[row.case.key] = dict(row.outcome)
+                        done += 1
+                        status.update(f"Drawing, {done:,} of {len(todo):,} ...")
+
+        if missing:
+            asyncio.run(draw_missing(missing))
+    rows = [SweepRow(case, outcomes[case.key]).flat(families) for case in wanted]
+    table = _csv(rows)
+    write_whole(Path(output) / _TABLE, table.encode("utf-8"))
+    if as_json:
+        print_json({"grid": grid, "families": list(families), "rows": rows})
+    else:
+        click.echo(_aligned(rows))
+    failed = [row for row in rows if "error" in row]
+    if failed and not quiet:
+        click.echo(f"{len(failed):,} of {len(rows):,} combinations can't be drawn; the column error says why.", err=True)
+    if len(failed) == len(rows):
+        raise ConfigError(f"No combination of the grid {grid!r} can be drawn: {failed[0]['error']}")
+    return EXIT_ITEMS_FAILED if failed else EXIT_OK
+
+
+def _outcomes(records: Path) -> dict[str, Mapping[str, Any]]:
+    """What earlier runs drew, by key; the store has checked the lines."""
+    with records.open(encoding="utf-8") as file:
+        return {record["id"]: record for record in map(json.loads, file)}
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _aligned(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table for people; a document's name only where there are several."""
+    columns = [name for name in _columns(rows) if name != "document" or len({row["document"] for row in rows}) > 1]
+    cells = [columns, *([str(row.get(name, "")) for name in columns] for row in rows)]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)

@@ -1,0 +1,1 @@
+"""Experiments with the way pages are drawn: what each saves. Knows no command line."""
