@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -21,7 +21,10 @@ from glyph_pipeline.cli.output import print_json, write_whole
 from glyph_pipeline.errors import EXIT_ITEMS_FAILED, EXIT_OK, ConfigError
 from glyph_pipeline.tokens.vision import FAMILIES
 
-_RECORDS, _TABLE = "sweep.jsonl", "sweep.csv"
+if TYPE_CHECKING:
+    from glyph_pipeline.experiments.sweep import SweepCase
+
+_RECORDS, _READINGS, _TABLE = "sweep.jsonl", "legibility.jsonl", "sweep.csv"
 
 
 @click.command(short_help="Draw with many configurations; the ratio of each.")
@@ -39,6 +42,13 @@ _RECORDS, _TABLE = "sweep.jsonl", "sweep.csv"
     show_default=True,
     help="Models whose vision tokens are counted; may be repeated.",
 )
+@click.option(
+    "--legibility",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="PAGES",
+    help="Also read so many pages of each drawing back by OCR, and one of random strings; the share of wrong characters (extras ocr, experiments).",
+)
 @click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes that draw [default: one a core; 0: none but this].")
 @click.option("--json", "as_json", is_flag=True, help="The rows as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
@@ -49,6 +59,7 @@ def sweep(
     output: str,
     families: tuple[str, ...],
     workers: int | None,
+    legibility: int,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -56,7 +67,7 @@ def sweep(
     from glyph_pipeline.batch.store import ResultStore
     from glyph_pipeline.document import as_documents
     from glyph_pipeline.experiments.grid import Grid
-    from glyph_pipeline.experiments.sweep import SweepCase, SweepRow, cases
+    from glyph_pipeline.experiments.sweep import SweepRow, cases
     from glyph_pipeline.experiments.sweep import sweep as draw_all
 
     combinations = list(Grid.load(grid).combinations())
@@ -84,7 +95,8 @@ def sweep(
 
         if missing:
             asyncio.run(draw_missing(missing))
-    rows = [SweepRow(case, outcomes[case.key]).flat(families) for case in wanted]
+    legible = _legibility(Path(output), [case for case in wanted if "error" not in outcomes[case.key]], legibility, families[0], console)
+    rows = [SweepRow(case, outcomes[case.key], legible.get(case.key, {})).flat(families) for case in wanted]
     table = _csv(rows)
     write_whole(Path(output) / _TABLE, table.encode("utf-8"))
     if as_json:
@@ -97,6 +109,27 @@ def sweep(
     if len(failed) == len(rows):
         raise ConfigError(f"No combination of the grid {grid!r} can be drawn: {failed[0]['error']}")
     return EXIT_ITEMS_FAILED if failed else EXIT_OK
+
+
+def _legibility(folder: Path, drawn: Sequence[SweepCase], pages: int, family: str, console: Console) -> dict[str, dict[str, float]]:
+    """The error rates of each drawing, by its key; what was read before is not read again."""
+    if not pages:
+        return {}
+    from glyph_pipeline.batch.store import ResultStore
+    from glyph_pipeline.experiments.legibility import measured, rates
+    from glyph_pipeline.reading.ocr import OCRReader
+
+    reader = OCRReader()
+    ids = {case.key: f"{case.key}-{family}-{pages}" for case in drawn}
+    with ResultStore(folder / _READINGS) as store, console.status("Reading back ...") as status:
+        missing = [case for case in drawn if ids[case.key] not in store.done]
+        for number, case in enumerate(missing, 1):
+            status.update(f"Reading back, {number:,} of {len(missing):,} ...")
+            assert case.combination.config is not None
+            fields = measured(case.document, case.combination.config, pages, FAMILIES[family], reader.transcribe)
+            store.add({"id": ids[case.key], "status": "ok", "reader": reader.name, "family": family, **fields})
+        read = _outcomes(folder / _READINGS)
+    return {key: rates(read[name]) for key, name in ids.items()}
 
 
 def _outcomes(records: Path) -> dict[str, Mapping[str, Any]]:

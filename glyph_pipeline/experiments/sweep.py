@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -35,10 +35,12 @@ class SweepCase:
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """What came of a case: sizes of its pages in px and how many have each, bytes of PNG, seconds of drawing; or the error."""
+    """What came of a case: sizes of its pages in px and how many have each, bytes of PNG, seconds of drawing; or the error.
+    ``legibility``: error rates by what was read back, if that was measured (see legibility.py)."""
 
     case: SweepCase
     outcome: Mapping[str, Any]
+    legibility: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pages(self) -> int:
@@ -77,6 +79,7 @@ class SweepRow:
                 row |= {f"{name} tokens": tokens, f"{name} ratio": round(self.outcome["text_tokens"] / tokens, 3)}
             except GlyphError:  # pages that this family does not read
                 row |= {f"{name} tokens": None, f"{name} ratio": None}
+        row |= {f"{name} error": round(rate, 5) for name, rate in self.legibility.items()}
         return row | {"image bytes": self.outcome["image_bytes"], "seconds": self.outcome["seconds"]}
 
 
