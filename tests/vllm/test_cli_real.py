@@ -77,6 +77,11 @@ def test_serve_is_found_by_the_next_command_and_ends_with_ctrl_c(tiny_model: Pat
         too_long.write_text(SAMPLE.read_text("utf-8") * 4, "utf-8")
         with command(too_long, "-q", "What is it?", state=state, python=vllm_python) as (asking, _):
             out, err = asking.communicate(timeout=300)
+            assert asking.returncode == 0, err
+        assert out == json.loads((tiny_model / "tiny_glyph.json").read_text("utf-8"))["answer"] + "\n"
+        assert any(line.startswith("windows") and "merged" in line for line in err.splitlines())
+        with command(SAMPLE, "-q", "What? " * 3000, state=state, python=vllm_python) as (asking, _):
+            out, err = asking.communicate(timeout=300)
             assert (asking.returncode, out) == (8, "")
             assert "4096" in err
         assert marked(mark)

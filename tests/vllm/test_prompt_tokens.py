@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -85,9 +86,22 @@ def test_refusals_are_ours_with_the_servers_words(tiny_server: GlyphServer) -> N
 
 def test_the_servers_own_context_error_is_recognised(tiny_server: GlyphServer) -> None:
     # Past our own check, as a server that hides its context would be: a question of more tokens than the context.
-    reader = VLLMReader(tiny_server.base_url, tiny_server.model)
-    with pytest.raises(ContextLengthError, match="maximum context length"):
-        GlyphPipeline(reader=reader).ask(LINE, "word " * 140_000)
+    question = "word " * 140_000
+
+    async def read() -> None:
+        reader = VLLMReader(tiny_server.base_url, tiny_server.model)
+        try:
+            async for _ in reader.read([next(render(LINE, EN))], question):
+                pass
+        finally:
+            await reader.aclose()
+
+    with pytest.raises(ContextLengthError, match="maximum context length") as caught:
+        asyncio.run(read())
+    assert caught.value.limit == 131072
+    # The pipeline believes the server, and finds that no plan helps.
+    with pytest.raises(ContextLengthError, match="model's context is 131072 tokens"):
+        GlyphPipeline(reader=VLLMReader(tiny_server.base_url, tiny_server.model)).ask(LINE, question)
 
 
 def test_the_context_that_we_check_is_the_servers(tiny_server: GlyphServer) -> None:
