@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from glyph_pipeline.errors import ReadError, ServerUnreachableError
-from glyph_pipeline.reading.retry import Retries, RetryPolicy
+from glyph_pipeline.reading.retry import PASSING_STATUS, Retries, RetryPolicy
 from glyph_pipeline.tokens.text import ServerTokenizer
-
-_TRANSIENT = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
 class SteadyTokenizer:
@@ -47,7 +45,7 @@ class SteadyTokenizer:
                 except ServerUnreachableError as e:
                     failed = e
                 except ReadError as e:
-                    if e.status not in _TRANSIENT:
+                    if e.status not in PASSING_STATUS:
                         raise
                     failed = e
             assert failed is not None

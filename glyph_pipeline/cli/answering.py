@@ -86,7 +86,7 @@ class Screen:
         self._status = self._console.status("Drawing ...")
         self._quiet = quiet
         self._print_answer = print_answer
-        self._live = print_answer and sys.stdout is not None and sys.stdout.isatty()
+        self._live = print_answer and sys.stdout.isatty()
         self._show_reasoning = show_reasoning
         self._pages = 0
         self._windows = 1

@@ -13,6 +13,9 @@ from email.utils import parsedate_to_datetime
 
 from glyph_pipeline.errors import ConfigError
 
+# HTTP statuses after which the same request may succeed. 501 is a 5xx that stays: the server can't do what the request asks for.
+PASSING_STATUS = frozenset({408, 409, 429, *range(500, 600)} - {501})
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:

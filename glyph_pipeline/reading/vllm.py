@@ -21,7 +21,7 @@ from glyph_pipeline.reading.answer import AnswerSplitter
 from glyph_pipeline.reading.endpoints import Endpoints
 from glyph_pipeline.reading.messages import build_message, page_urls
 from glyph_pipeline.reading.reader import ReadEvent, ReadResult, Retrying, Usage
-from glyph_pipeline.reading.retry import Retries, RetryPolicy, retry_after
+from glyph_pipeline.reading.retry import PASSING_STATUS, Retries, RetryPolicy, retry_after
 from glyph_pipeline.reading.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ _HEADERS = frozenset(
 _CONTEXT_WORDS = ("context length", "context size", "max_model_len", "maximum model length", "too long")
 # vLLM: "context length is 2048 tokens", "... (2048)", "is only 2048", "model length of 2048", "max_model_len=2048".
 _CONTEXT_LIMIT = re.compile(r"(?:context length|context size|model length|max_model_len)\s*(?:is|of)?\s*(?:only)?\s*[:=(]?\s*(\d+)")
-# 501 is a 5xx that stays: the server can't do what the request asks for.
-_PASSING_STATUS = frozenset({408, 409, 429, *range(500, 600)} - {501})
 # The HTTP library's exceptions by name: the SDK brings httpx or its successor httpx2, according to its age.
 _TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio"})
 _UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout", "ProxyError"})
@@ -308,7 +306,7 @@ class VLLMReader:
         if status == 404 and "model" in words:
             message = f"The server at {url} does not serve {self.model!r}: {words}"
             return _FailedError(WrongModelError(message, hint="Name a served model with --model."))
-        transient = status in _PASSING_STATUS
+        transient = status in PASSING_STATUS
         hints = {401: "Give its key with --api-key or GLYPH_API_KEY.", 429: "Ask less at once, or allow more time."}
         refused = ReadError(
             f"The server at {url} refused the request (HTTP {status}): {words}",
