@@ -5,17 +5,15 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-import os
 import re
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from glyph_pipeline.errors import OutputError
+from glyph_pipeline.files import not_written, write_whole
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.report import CompressionReport
@@ -41,7 +39,7 @@ class PageFolder:
             # Gone while the pages are written: an index never speaks of pages that are not those beside it.
             (self.folder / _INDEX).unlink(missing_ok=True)
         except OSError as e:
-            raise _not_written(self.folder, e) from e
+            raise not_written(self.folder, e) from e
 
     def add(self, page: Page) -> None:
         """Write one page."""
@@ -90,29 +88,6 @@ class PageFolder:
         write_whole(self.folder / file, data)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name first: what stands there under its own name is always whole. Raises OutputError."""
-    try:
-        path.parent.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".glyph-")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as e:
-        raise _not_written(path, e) from e
-
-
-def _not_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{str(path)!r} can't be written: {error.strerror or error}.", hint="Name another folder with --output, or make room."
-    )
-
-
 def to_json(data: object, indent: int | None = None) -> str:
     """JSON with text as it is; what has no UTF-8 (a file name's stray byte, a lone surrogate) as an escape, which is JSON too."""
     return json.dumps(data, ensure_ascii=False, indent=indent).encode("utf-8", "backslashreplace").decode("utf-8")
@@ -122,12 +97,6 @@ def print_json(data: object, indent: int | None = None) -> None:
     """JSON on standard output, with escapes where its encoding is not UTF-8."""
     utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
     click.echo(to_json(data, indent) if utf8 else json.dumps(data, indent=indent))
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def report_lines(report: CompressionReport) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +18,28 @@ from rich.markup import escape
 
 from glyph_pipeline.background import cores
 from glyph_pipeline.cli.options import document_options, load_documents
-from glyph_pipeline.cli.output import print_json, write_whole
-from glyph_pipeline.errors import EXIT_ITEMS_FAILED, EXIT_OK, ConfigError
+from glyph_pipeline.cli.output import print_json
+from glyph_pipeline.errors import EXIT_ITEMS_FAILED, EXIT_OK, ConfigError, MissingExtraError
+from glyph_pipeline.files import write_whole
 from glyph_pipeline.tokens.vision import FAMILIES
 
 if TYPE_CHECKING:
-    from glyph_pipeline.experiments.sweep import SweepCase
+    from glyph_pipeline.experiments.grid import Grid
+    from glyph_pipeline.experiments.legibility import Sample
+    from glyph_pipeline.experiments.sweep import SweepCase, SweepRow
 
-_RECORDS, _READINGS, _TABLE = "sweep.jsonl", "legibility.jsonl", "sweep.csv"
+_RECORDS, _READINGS, _TABLE, _REPORT = "sweep.jsonl", "legibility.jsonl", "sweep.csv", "report.html"
 
 
 @click.command(short_help="Draw with many configurations; the ratio of each.")
 @document_options()
 @click.option(
-    "--grid", required=True, metavar="NAME|FILE", help="Values to try for each key: a TOML file, or a grid that ships: density, quick."
+    "--grid",
+    required=True,
+    metavar="NAME|FILE",
+    help="Values to try for each key: a TOML file, or a grid that ships: density, legibility, quick, sizes.",
 )
-@click.option("-o", "--output", metavar="DIR", default="sweep", show_default=True, help=f"Folder for {_RECORDS} and {_TABLE}.")
+@click.option("-o", "--output", metavar="DIR", default="sweep", show_default=True, help=f"Folder for {_RECORDS}, {_TABLE} and {_REPORT}.")
 @click.option(
     "--family",
     "families",
@@ -47,7 +54,15 @@ _RECORDS, _READINGS, _TABLE = "sweep.jsonl", "legibility.jsonl", "sweep.csv"
     type=click.IntRange(min=0),
     default=0,
     metavar="PAGES",
-    help="Also read so many pages of each drawing back by OCR, and one of random strings; the share of wrong characters (extras ocr, experiments).",
+    help="Also read of so many pages of each drawing lines back by OCR, and a page of random strings; the share of wrong characters (extras ocr, experiments).",
+)
+@click.option(
+    "--lines",
+    type=click.IntRange(min=0),
+    default=40,
+    show_default=True,
+    metavar="N",
+    help="Lines of each page that --legibility reads, evenly spread; 0: all.",
 )
 @click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes that draw [default: one a core; 0: none but this].")
 @click.option("--json", "as_json", is_flag=True, help="The rows as JSON on standard output.")
@@ -60,6 +75,7 @@ def sweep(
     families: tuple[str, ...],
     workers: int | None,
     legibility: int,
+    lines: int,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -67,10 +83,13 @@ def sweep(
     from glyph_pipeline.batch.store import ResultStore
     from glyph_pipeline.document import as_documents
     from glyph_pipeline.experiments.grid import Grid
+    from glyph_pipeline.experiments.legibility import Sample
     from glyph_pipeline.experiments.sweep import SweepRow, cases
     from glyph_pipeline.experiments.sweep import sweep as draw_all
 
-    combinations = list(Grid.load(grid).combinations())
+    axes = Grid.load(grid)
+    combinations = list(axes.combinations())
+    sample = Sample(legibility, lines) if legibility else None
     documents = as_documents(load_documents(docs, encoding))
     wanted = list({case.key: case for case in cases(documents, combinations)}.values())
     console = Console(stderr=True, highlight=False, quiet=quiet)
@@ -95,8 +114,12 @@ def sweep(
 
         if missing:
             asyncio.run(draw_missing(missing))
-    legible = _legibility(Path(output), [case for case in wanted if "error" not in outcomes[case.key]], legibility, families[0], console)
-    rows = [SweepRow(case, outcomes[case.key], legible.get(case.key, {})).flat(families) for case in wanted]
+    every = [SweepRow(case, outcomes[case.key]) for case in wanted]
+    if sample is not None:
+        drawn = [row.case for row in every if "error" not in row.outcome and row.readable_by(FAMILIES[families[0]])]
+        legible = _legibility(Path(output), drawn, sample, families[0], console)
+        every = [replace(row, legibility=legible.get(row.case.key, {})) for row in every]
+    rows = [row.flat(families) for row in every]
     table = _csv(rows)
     write_whole(Path(output) / _TABLE, table.encode("utf-8"))
     if as_json:
@@ -104,6 +127,8 @@ def sweep(
     else:
         click.echo(_aligned(rows))
     failed = [row for row in rows if "error" in row]
+    if len(failed) < len(rows):
+        _write_report(Path(output) / _REPORT, every, axes, families, sample, console)
     if failed and not quiet:
         click.echo(f"{len(failed):,} of {len(rows):,} combinations can't be drawn; the column error says why.", err=True)
     if len(failed) == len(rows):
@@ -111,25 +136,38 @@ def sweep(
     return EXIT_ITEMS_FAILED if failed else EXIT_OK
 
 
-def _legibility(folder: Path, drawn: Sequence[SweepCase], pages: int, family: str, console: Console) -> dict[str, dict[str, float]]:
+def _legibility(folder: Path, drawn: Sequence[SweepCase], sample: Sample, family: str, console: Console) -> dict[str, dict[str, float]]:
     """The error rates of each drawing, by its key; what was read before is not read again."""
-    if not pages:
-        return {}
     from glyph_pipeline.batch.store import ResultStore
-    from glyph_pipeline.experiments.legibility import measured, rates
+    from glyph_pipeline.experiments.readings import error_rates, missing, readings
     from glyph_pipeline.reading.ocr import OCRReader
 
     reader = OCRReader()
-    ids = {case.key: f"{case.key}-{family}-{pages}" for case in drawn}
+    wanted = {case.key: readings(case, family, sample) for case in drawn}
     with ResultStore(folder / _READINGS) as store, console.status("Reading back ...") as status:
-        missing = [case for case in drawn if ids[case.key] not in store.done]
-        for number, case in enumerate(missing, 1):
-            status.update(f"Reading back, {number:,} of {len(missing):,} ...")
-            assert case.combination.config is not None
-            fields = measured(case.document, case.combination.config, pages, FAMILIES[family], reader.transcribe)
-            store.add({"id": ids[case.key], "status": "ok", "reader": reader.name, "family": family, **fields})
-        read = _outcomes(folder / _READINGS)
-    return {key: rates(read[name]) for key, name in ids.items()}
+        todo = missing(list(wanted.values()), store.done)
+        for number, reading in enumerate(todo, 1):
+            status.update(f"Reading back, {number:,} of {len(todo):,} ...")
+            store.add(
+                {"id": reading.id, "status": "ok", "reader": reader.name, "measure": reading.measure, **reading.read(reader.transcribe)}
+            )
+    read = _outcomes(folder / _READINGS)
+    return {key: error_rates(of_case, read) for key, of_case in wanted.items()}
+
+
+def _write_report(
+    path: Path, rows: Sequence[SweepRow], grid: Grid, families: Sequence[str], sample: Sample | None, console: Console
+) -> None:
+    """The report, or a line that says what it needs: the numbers are there without it."""
+    from glyph_pipeline.experiments.sweep_report import sweep_report
+
+    try:
+        with console.status("Writing the report ..."):
+            sweep_report(rows, grid, families, sample).write(path)
+    except MissingExtraError as e:
+        console.print(escape(str(e)), soft_wrap=True)
+    else:
+        console.print(escape(f"Report: {path}"), soft_wrap=True)
 
 
 def _outcomes(records: Path) -> dict[str, Mapping[str, Any]]:

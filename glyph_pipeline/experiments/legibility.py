@@ -10,28 +10,50 @@ import importlib
 import io
 import random
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
 
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import MissingExtraError
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.config import RenderConfig
+from glyph_pipeline.rendering.layout import column_lefts
 from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.tokens.vision import VisionArithmetic
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Of identifiers and numbers: what nobody can guess from what stands beside it.
 _LETTERS = string.ascii_letters + string.digits
 _SEED = 20_26
 _RANDOM_CHARACTERS = 1200
 
-Transcribe = Callable[[Page], Sequence[str]]
+
+MEASURES = ("text", "random")
+"""What error rates are of: the document's own text, and strings drawn by lot."""
+
+
+class Transcribe(Protocol):
+    """Reads a page's lines, top to bottom, or those that ``choose`` picks when told how many there are: OCRReader.transcribe."""
+
+    def __call__(self, page: Page, choose: Callable[[int], Collection[int]] | None = None) -> Sequence[str]:
+        """The lines that were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is read of a document: ``pages`` of its pages, evenly spread, and of each ``lines`` lines, evenly spread (0: all)."""
+
+    pages: int = 1
+    lines: int = 40
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What came back: ``characters`` that were drawn on the pages (white space folded), and ``errors``: the characters to insert,
+    """What came back: ``characters`` that were drawn in the lines read (white space folded), and ``errors``: the characters to insert,
     delete or replace in what was read to make it what was drawn (Levenshtein)."""
 
     pages: int
@@ -51,18 +73,13 @@ def as_seen(page: Page, family: VisionArithmetic) -> Page:
     size = family.resized(page.width, page.height)
     if size == (page.width, page.height):
         return page
-    resampled = page.to_image().resize(size, Image.Resampling.BICUBIC)
-    data = io.BytesIO()
-    resampled.save(data, "PNG")
-    return replace(page, width=size[0], height=size[1], png=data.getvalue())
+    return _pictured(page, page.to_image().resize(size, Image.Resampling.BICUBIC))
 
 
-def sample(pages: Sequence[Page], count: int) -> list[Page]:
+def sample_pages(pages: Sequence[Page], count: int) -> list[Page]:
     """``count`` pages, evenly spread, the last one (which may be short) only if there are no others."""
     whole = list(pages[:-1] if len(pages) > 1 else pages)
-    if len(whole) <= count:
-        return whole
-    return [whole[round(index * (len(whole) - 1) / max(1, count - 1))] for index in range(count)]
+    return [whole[place] for place in _spread(len(whole), count)]
 
 
 def random_page(config: RenderConfig) -> Page:
@@ -72,27 +89,90 @@ def random_page(config: RenderConfig) -> Page:
     return next(Renderer(config).render(" ".join(words)))
 
 
-def measured(document: Document, config: RenderConfig, count: int, family: VisionArithmetic, transcribe: Transcribe) -> dict[str, Any]:
-    """``count`` pages of a document and one of random strings, drawn with ``config`` and read back: a record's fields."""
-    prose = read_back(sample(list(Renderer(config).render(document)), count), family, transcribe)
-    by_lot = read_back([random_page(config)], family, transcribe)
-    return {"text": asdict(prose), "random": asdict(by_lot)}
+def measured(
+    document: Document, config: RenderConfig, sample: Sample, family: VisionArithmetic, transcribe: Transcribe
+) -> dict[str, dict[str, int]]:
+    """A sample of a document and a page of random strings, drawn with ``config`` and read back: ``text`` and ``random``, each the
+    fields of a ReadBack. Raises MissingExtraError."""
+    return {
+        "text": text_read_back(document, config, sample, family, transcribe),
+        "random": random_read_back(config, family, transcribe),
+    }
+
+
+def text_read_back(
+    document: Document, config: RenderConfig, sample: Sample, family: VisionArithmetic, transcribe: Transcribe
+) -> dict[str, int]:
+    """What comes back of a sample of the document: the fields of a ReadBack."""
+    pages = sample_pages(list(Renderer(config).render(document)), sample.pages)
+    return asdict(read_back(pages, config, family, transcribe, sample.lines))
+
+
+def random_read_back(config: RenderConfig, family: VisionArithmetic, transcribe: Transcribe) -> dict[str, int]:
+    """What comes back of the page of random strings, which is the same for every document: the fields of a ReadBack."""
+    return asdict(read_back([random_page(config)], config, family, transcribe))
 
 
 def rates(record: Mapping[str, Any]) -> dict[str, float]:
-    """The error rates of a record: of the document's own text, and of random strings."""
-    return {name: ReadBack(**record[name]).rate for name in ("text", "random")}
+    """The error rates of a record of :func:`measured`, by MEASURES."""
+    return {name: ReadBack(**record[name]).rate for name in MEASURES}
 
 
-def read_back(pages: Sequence[Page], family: VisionArithmetic, transcribe: Transcribe) -> ReadBack:
-    """What ``transcribe`` (OCRReader.transcribe, say) reads of the pages as ``family`` sees them. Raises MissingExtraError."""
+def read_back(pages: Sequence[Page], config: RenderConfig, family: VisionArithmetic, transcribe: Transcribe, lines: int = 0) -> ReadBack:
+    """What is read of ``lines`` lines (0: all) of each page, drawn with ``config``, as ``family`` sees it. Raises MissingExtraError.
+
+    A page of which not as many lines are found as were drawn (print too small to tell them apart) is read whole.
+    """
     distance = _levenshtein()
     characters = errors = 0
     for page in pages:
-        drawn = _folded(page.lines)
-        characters += len(drawn)
-        errors += distance(drawn, _folded(transcribe(as_seen(page, family))))
+        drawn = [line for line in page.lines if line.strip()]
+        chosen: Collection[int] = range(len(drawn))
+
+        def choose(found: int, drawn: Sequence[str] = drawn) -> Collection[int]:
+            nonlocal chosen
+            chosen = _spread(found, lines) if lines and found == len(drawn) else range(len(drawn))
+            return chosen if found == len(drawn) else range(found)
+
+        seen = as_seen(page, family)
+        scale = config.dpi / 72 * config.horizontal_scale * seen.width / page.width
+        read = transcribe(in_one_column(seen, config, scale), choose)
+        expected = _folded([drawn[place] for place in chosen])
+        characters += len(expected)
+        errors += distance(expected, _folded(read))
     return ReadBack(len(pages), characters, errors)
+
+
+def in_one_column(page: Page, config: RenderConfig, scale: float) -> Page:
+    """The page's columns one below the other, if it has several: OCR reads lines across the page, a model need not.
+
+    ``scale``: px of the page's width for each pt.
+    """
+    if config.columns == 1:
+        return page
+    from PIL import Image
+
+    image = page.to_image()
+    edges = [round((left - config.left_indent - config.column_gap / 2) * scale) for left in column_lefts(config)[1:]]
+    bounds = [0, *(min(edge, page.width) for edge in edges), page.width]
+    strips = [image.crop((left, 0, right, page.height)) for left, right in pairwise(bounds) if right > left]
+    stacked = Image.new(image.mode, (max(strip.width for strip in strips), page.height * len(strips)), image.getpixel((0, 0)))
+    for number, strip in enumerate(strips):
+        stacked.paste(strip, (0, number * page.height))
+    return _pictured(page, stacked)
+
+
+def _pictured(page: Page, image: Image.Image) -> Page:
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return replace(page, width=image.width, height=image.height, png=data.getvalue())
+
+
+def _spread(whole: int, count: int) -> list[int]:
+    """``count`` places of ``whole``, from the first to the last, evenly spread; all if there are no more."""
+    if whole <= count:
+        return list(range(whole))
+    return [round(index * (whole - 1) / max(1, count - 1)) for index in range(count)]
 
 
 def _folded(lines: Sequence[str]) -> str:

@@ -26,11 +26,12 @@ from glyph_pipeline.tokens.vision import FAMILIES, GLM_4V, VisionArithmetic
 @dataclass(frozen=True, slots=True)
 class SweepCase:
     """One document with one configuration of a grid. ``key`` is a hash of all that its outcome depends on: the text, the
-    configuration, the font file, and this package's version."""
+    configuration, the font file, and this package's version; ``style`` is one of all those but the text."""
 
     document: Document
     combination: Combination
     key: str
+    style: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,13 @@ class SweepRow:
     case: SweepCase
     outcome: Mapping[str, Any]
     legibility: Mapping[str, float] = field(default_factory=dict)
+
+    def readable_by(self, family: VisionArithmetic) -> bool:
+        """Whether a family of models reads all the pages."""
+        try:
+            return bool(self.vision_tokens(family))
+        except GlyphError:
+            return False
 
     @property
     def pages(self) -> int:
@@ -74,11 +82,12 @@ class SweepRow:
             return row | {"error": self.outcome["error"]}
         row |= {"pages": self.pages, "text tokens": self.outcome["text_tokens"]}
         for name in families:
-            try:
-                tokens = self.vision_tokens(FAMILIES[name])
-                row |= {f"{name} tokens": tokens, f"{name} ratio": round(self.outcome["text_tokens"] / tokens, 3)}
-            except GlyphError:  # pages that this family does not read
-                row |= {f"{name} tokens": None, f"{name} ratio": None}
+            family = FAMILIES[name]
+            readable = self.readable_by(family)
+            row |= {
+                f"{name} tokens": self.vision_tokens(family) if readable else None,
+                f"{name} ratio": round(self.ratio(family), 3) if readable else None,
+            }
         row |= {f"{name} error": round(rate, 5) for name, rate in self.legibility.items()}
         return row | {"image bytes": self.outcome["image_bytes"], "seconds": self.outcome["seconds"]}
 
@@ -98,11 +107,14 @@ def cases(documents: Sequence[Document], combinations: Sequence[Combination]) ->
         text = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
         for combination in combinations:
             config = combination.config
-            depends = [version("glyph-pipeline"), document.id, text, dict(combination.changes)]
-            depends += [config.to_dict(), font_of(config)] if config is not None else []
-            key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24]
-            found.append(SweepCase(document, combination, key))
+            style: list[Any] = [version("glyph-pipeline"), *([config.to_dict(), font_of(config)] if config is not None else [])]
+            key = _hash([*style, document.id, text, dict(combination.changes)])
+            found.append(SweepCase(document, combination, key, _hash(style)))
     return found
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 
 async def sweep(todo: Sequence[SweepCase], workers: int) -> AsyncGenerator[SweepRow, None]:

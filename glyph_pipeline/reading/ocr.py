@@ -7,10 +7,10 @@ import hashlib
 import importlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from glyph_pipeline.background import cores
 from glyph_pipeline.errors import MissingExtraError, ReadError
@@ -22,6 +22,9 @@ NOTICE = (
     "Read by OCR, which quotes passages and does not reason; for the Glyph model install glyph-pipeline[vllm] "
     "on a machine with a GPU, or give --base-url URL."
 )
+
+LineChoice: TypeAlias = Callable[[int], Collection[int]]
+"""Of a page with so many lines, the places (from 0) of those to read."""
 
 STRIP_HEIGHT = 48
 """Pixels: the height of a line picture that the recogniser was trained on."""
@@ -71,9 +74,15 @@ class OCRReader:
             yield AnswerDelta(f"\n\n{paragraph}" if number else paragraph)
         yield ReadResult("\n\n".join(paragraphs), "", "quote", Usage(), quotes)
 
-    def transcribe(self, page: Page) -> tuple[str, ...]:
-        """The lines of one page as read from its image, top to bottom, none for a blank page. Blocks; see :meth:`read` for errors."""
-        return tuple(text for text, _ in self._transcribed(page, threading.Event()))
+    def transcribe(self, page: Page, choose: LineChoice | None = None) -> tuple[str, ...]:
+        """The lines of one page as read from its image, top to bottom, none for a blank page. Blocks; see :meth:`read` for errors.
+
+        ``choose`` is told how many lines the page has and returns the places (from 0) of those to read; the others cost nothing.
+        """
+        if choose is None:
+            return tuple(text for text, _ in self._transcribed(page, threading.Event()))
+        with self._lock:
+            return tuple(text for text, _ in self._recognised(page, threading.Event(), choose))
 
     async def aclose(self) -> None:
         """Release the engine and forget what was read."""
@@ -92,17 +101,21 @@ class OCRReader:
         key = hashlib.sha256(page.png).digest()
         with self._lock:
             if key not in self._read_pages:
-                try:
-                    image = page.to_image()
-                except OSError as error:
-                    raise ReadError(f"Page {page.number} is not an image that can be read: {error}.") from error
-                if self._engine is None:
-                    self._engine = _engine()
-                lines = _read_lines(self._engine, linecut.ink_of(image), stop)
+                lines = self._recognised(page, stop, _every)
                 if stop.is_set():
                     return lines
                 self._read_pages[key] = lines
             return self._read_pages[key]
+
+    def _recognised(self, page: Page, stop: threading.Event, choose: LineChoice) -> tuple[tuple[str, bool], ...]:
+        """Under the lock: the engine is loaded once."""
+        try:
+            image = page.to_image()
+        except OSError as error:
+            raise ReadError(f"Page {page.number} is not an image that can be read: {error}.") from error
+        if self._engine is None:
+            self._engine = _engine()
+        return _read_lines(self._engine, linecut.ink_of(image), stop, choose)
 
 
 def _engine() -> Any:
@@ -134,8 +147,12 @@ def _engine() -> Any:
     return engine
 
 
-def _read_lines(engine: Any, ink: linecut.Ink, stop: threading.Event) -> tuple[tuple[str, bool], ...]:
-    """Text and "set off above" of each line of a page; the lines that were not begun when ``stop`` was set are missing."""
+def _every(lines: int) -> Collection[int]:
+    return range(lines)
+
+
+def _read_lines(engine: Any, ink: linecut.Ink, stop: threading.Event, choose: LineChoice) -> tuple[tuple[str, bool], ...]:
+    """Text and "set off above" of each chosen line of a page; those that were not begun when ``stop`` was set are missing."""
     boxes = linecut.find_lines(ink)
     if not boxes:
         return ()
@@ -153,9 +170,11 @@ def _read_lines(engine: Any, ink: linecut.Ink, stop: threading.Event) -> tuple[t
             words += [text.strip() for text in result.txts or () if text.strip()]
         return " ".join(words)
 
+    set_off = linecut.set_off(boxes)
+    chosen = sorted(choose(len(boxes)))
     with ThreadPoolExecutor(cores(), thread_name_prefix="glyph-ocr") as pool:
-        texts = list(pool.map(line, boxes))
-    return tuple((text, set_off) for text, set_off in zip(texts, linecut.set_off(boxes), strict=True) if text)
+        texts = list(pool.map(line, [boxes[place] for place in chosen]))
+    return tuple((text, set_off[place]) for text, place in zip(texts, chosen, strict=True) if text)
 
 
 def _matching(lines: Sequence[passages.TextLine], question: str, best: int) -> list[passages.Hit]:

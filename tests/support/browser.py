@@ -1,0 +1,41 @@
+"""A real, headless Chromium, Debian's, driven by Playwright; whatever a page asks for or complains of is kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Page as BrowserPage
+from playwright.sync_api import sync_playwright
+
+
+@dataclass(slots=True)
+class Opened:
+    """A file, opened: the page, what it loaded besides itself, and what it wrote to the console."""
+
+    page: BrowserPage
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def opened(path: Path, width: int = 1280) -> Iterator[Opened]:
+    """The file in a browser that has no network."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert program, "the tests of HTML pages need Chromium (scripts/test installs it): apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        try:
+            page = browser.new_context(offline=True, viewport={"width": width, "height": 900}).new_page()
+            shown = Opened(page)
+            page.on("request", lambda request: shown.requests.append(request.url))
+            page.on("console", lambda message: shown.complaints.append(message.text))
+            page.on("pageerror", lambda error: shown.complaints.append(str(error)))
+            page.goto(path.as_uri())
+            shown.requests.remove(path.as_uri())
+            yield shown
+        finally:
+            browser.close()
