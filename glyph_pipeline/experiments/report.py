@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,6 +90,11 @@ class Report:
                 for label, page in block.content
             ]
         return shown
+
+
+def plain(value: object) -> str:
+    """A value as words for a figure: plotly takes some tags in them for markup, and ``<br/>`` is a value of a configuration."""
+    return html.escape(str(value), quote=False)
 
 
 def _cell(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from glyph_pipeline.experiments.grid import Grid
 from glyph_pipeline.experiments.legibility import MEASURES, Sample
 from glyph_pipeline.experiments.pareto import front
-from glyph_pipeline.experiments.report import Report, require
+from glyph_pipeline.experiments.report import Report, plain, require
 from glyph_pipeline.experiments.sweep import SweepRow
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.config import RenderConfig
@@ -37,6 +37,12 @@ def sweep_report(rows: Sequence[SweepRow], grid: Grid, families: Sequence[str], 
     if len(pair := _two_axes(grid)) == 2:
         rest = _at_rest(grid, base, pair)
         report.figure("Over two axes", _heat_maps(by_document, pair, rest, family, sample is not None), _heat_caption(rest))
+    if several := [key for key, values in grid.axes.items() if len(values) > 1]:
+        report.figure(
+            "What each key does",
+            _boxes(by_document, several, family),
+            "Ratios of all configurations with a value: the box holds the middle half of them, the line in it is the median.",
+        )
     for name, of_document in by_document.items():
         report.pages(
             f"Pages of {name}",
@@ -79,7 +85,7 @@ def _scatter(by_document: Mapping[str, Sequence[SweepRow]], base: RenderConfig, 
             stars = ["star" if row.case.combination.config == base else "circle" for row in rows]
             sizes = [16 if star == "star" else 8 for star in stars]
             marker = {"color": colour, "symbol": stars, "size": sizes, "opacity": 0.75}
-            common: dict[str, Any] = {"name": name, "legendgroup": name, "row": 1, "col": column}
+            common: dict[str, Any] = {"name": plain(name), "legendgroup": name, "row": 1, "col": column}
             _trace(figure, "markers", [ratio for ratio, _ in points], heights, common, marker=marker, text=hover, showlegend=column == 1)
             best = front(points)
             line = {"color": colour, "width": 1.5, "shape": "hv"}
@@ -106,7 +112,7 @@ def _floor(by_document: Mapping[str, Sequence[SweepRow]]) -> float:
 
 
 def _label(row: SweepRow, family: VisionArithmetic, measure: str) -> str:
-    changes = "<br>".join(f"{key} {value}" for key, value in row.case.combination.changes.items())
+    changes = "<br>".join(f"{key} {plain(value)}" for key, value in row.case.combination.changes.items())
     return f"ratio {row.ratio(family):.2f}, error {row.legibility[measure]:.2%}<br>{changes}"
 
 
@@ -121,11 +127,11 @@ def _at_rest(grid: Grid, base: RenderConfig, pair: Sequence[str]) -> dict[str, A
     """What the other axes stand at: the preset's value if it is among theirs, else their first."""
     preset = base.to_dict()
     preset["leading"] = base.leading - base.font_size
-    return {
-        key: preset.get(key.replace("_", "-")) if preset.get(key.replace("_", "-")) in values else values[0]
-        for key, values in grid.axes.items()
-        if key not in pair
-    }
+    at_rest = {}
+    for key, values in grid.axes.items():
+        if key not in pair:
+            at_rest[key] = next((value for value in values if value == preset.get(key.replace("_", "-"))), values[0])
+    return at_rest
 
 
 def _heat_caption(rest: Mapping[str, Any]) -> str:
@@ -138,7 +144,7 @@ def _heat_maps(
 ) -> Any:
     subplots = importlib.import_module("plotly.subplots")
     measures = ["ratio", *([f"{name} error" for name in MEASURES] if errors else [])]
-    titles = [f"{measure}: {name}" for name in by_document for measure in measures]
+    titles = [f"{measure}: {plain(name)}" for name in by_document for measure in measures]
     figure = subplots.make_subplots(len(by_document), len(measures), subplot_titles=titles)
     for number, rows in enumerate(by_document.values(), 1):
         cut = [row for row in rows if all(row.case.combination.changes[key] == value for key, value in rest.items())]
@@ -153,8 +159,8 @@ def _heat_maps(
             table = [[values.get((x, y)) for x in across] for y in down]
             shown = "%{z:.2f}" if measure == "ratio" else "%{z:.1%}"
             figure.add_heatmap(
-                x=[str(x) for x in across],
-                y=[str(y) for y in down],
+                x=[plain(x) for x in across],
+                y=[plain(y) for y in down],
                 z=table,
                 colorscale="Blues" if measure == "ratio" else "Reds",
                 texttemplate=shown,
@@ -166,6 +172,31 @@ def _heat_maps(
             figure.update_xaxes(title_text=pair[0], type="category", row=number, col=column)
             figure.update_yaxes(title_text=pair[1] if column == 1 else None, type="category", row=number, col=column)
     figure.update_layout(height=100 + 300 * len(by_document), template="plotly_white", margin={"t": 40})
+    return figure
+
+
+def _boxes(by_document: Mapping[str, Sequence[SweepRow]], keys: Sequence[str], family: VisionArithmetic) -> Any:
+    subplots = importlib.import_module("plotly.subplots")
+    across = min(3, len(keys))
+    down = -(-len(keys) // across)
+    figure = subplots.make_subplots(down, across, subplot_titles=[plain(key) for key in keys])
+    for (name, rows), colour in zip(by_document.items(), _cycled(len(by_document)), strict=True):
+        for place, key in enumerate(keys):
+            figure.add_box(
+                x=[plain(row.case.combination.changes[key]) for row in rows],
+                y=[row.ratio(family) for row in rows],
+                name=plain(name),
+                legendgroup=name,
+                showlegend=place == 0,
+                marker_color=colour,
+                boxpoints=False,
+                row=place // across + 1,
+                col=place % across + 1,
+            )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(rangemode="tozero")
+    layout = {"height": 120 + 260 * down, "template": "plotly_white", "margin": {"t": 40}}
+    figure.update_layout(boxmode="group", legend={"orientation": "h", "yanchor": "bottom", "y": 1.08}, **layout)
     return figure
 
 

@@ -91,10 +91,12 @@ def test_a_sweep_writes_one_with_every_configuration(tmp_path: Path) -> None:
         assert page.locator("#figure-0 .scatterlayer .point").count() == 2 * 2 * 4  # texts, kinds of error, configurations
         assert page.locator("#figure-1 .heatmaplayer .hm").count() == 2 * 3
         assert page.locator("tbody tr").count() == 8
+        assert page.locator("#figure-2 .boxlayer path.box").count() == 2 * 2 * 2  # keys, values, texts
         headings = page.locator("h2").all_inner_texts()
         assert headings == [
             "Ratio against error",
             "Over two axes",
+            "What each key does",
             f"Pages of {prose}",
             f"Pages of {code}",
             "All configurations",
