@@ -19,6 +19,7 @@ class Page:
     ``number`` counts from 1 within its document. ``width`` and ``height`` are in pixels. ``png`` holds the encoded
     image. ``text[start:end]`` is the source of the page, in characters; the pages of a document tile its source with
     no gap. ``lines`` are the visual lines, top to bottom, as drawn. ``document`` is the id of the document it belongs to.
+    ``columns`` are the left and right edges (px) of its columns of text, where it has several; none, and it has one.
     """
 
     number: int
@@ -29,6 +30,7 @@ class Page:
     end: int
     lines: tuple[str, ...]
     document: str | None = None
+    columns: tuple[tuple[int, int], ...] = ()
 
     @property
     def vision_tokens(self) -> int:

@@ -12,19 +12,14 @@ import random
 import string
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import MissingExtraError
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.config import RenderConfig
-from glyph_pipeline.rendering.layout import column_lefts
 from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.tokens.vision import VisionArithmetic
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # Of identifiers and numbers: what nobody can guess from what stands beside it.
 _LETTERS = string.ascii_letters + string.digits
@@ -73,7 +68,11 @@ def as_seen(page: Page, family: VisionArithmetic) -> Page:
     size = family.resized(page.width, page.height)
     if size == (page.width, page.height):
         return page
-    return _pictured(page, page.to_image().resize(size, Image.Resampling.BICUBIC))
+    data = io.BytesIO()
+    page.to_image().resize(size, Image.Resampling.BICUBIC).save(data, "PNG")
+    scale = size[0] / page.width
+    columns = tuple((round(left * scale), round(right * scale)) for left, right in page.columns)
+    return replace(page, width=size[0], height=size[1], png=data.getvalue(), columns=columns)
 
 
 def sample_pages(pages: Sequence[Page], count: int) -> list[Page]:
@@ -105,12 +104,12 @@ def text_read_back(
 ) -> dict[str, int]:
     """What comes back of a sample of the document: the fields of a ReadBack."""
     pages = sample_pages(list(Renderer(config).render(document)), sample.pages)
-    return asdict(read_back(pages, config, family, transcribe, sample.lines))
+    return asdict(read_back(pages, family, transcribe, sample.lines))
 
 
 def random_read_back(config: RenderConfig, family: VisionArithmetic, transcribe: Transcribe) -> dict[str, int]:
     """What comes back of the page of random strings, which is the same for every document: the fields of a ReadBack."""
-    return asdict(read_back([random_page(config)], config, family, transcribe))
+    return asdict(read_back([random_page(config)], family, transcribe))
 
 
 def rates(record: Mapping[str, Any]) -> dict[str, float]:
@@ -118,8 +117,8 @@ def rates(record: Mapping[str, Any]) -> dict[str, float]:
     return {name: ReadBack(**record[name]).rate for name in MEASURES}
 
 
-def read_back(pages: Sequence[Page], config: RenderConfig, family: VisionArithmetic, transcribe: Transcribe, lines: int = 0) -> ReadBack:
-    """What is read of ``lines`` lines (0: all) of each page, drawn with ``config``, as ``family`` sees it. Raises MissingExtraError.
+def read_back(pages: Sequence[Page], family: VisionArithmetic, transcribe: Transcribe, lines: int = 0) -> ReadBack:
+    """What is read of ``lines`` lines (0: all) of each page, as ``family`` sees it. Raises MissingExtraError.
 
     A page of which not as many lines are found as were drawn (print too small to tell them apart) is read whole.
     """
@@ -134,38 +133,11 @@ def read_back(pages: Sequence[Page], config: RenderConfig, family: VisionArithme
             chosen = _spread(found, lines) if lines and found == len(drawn) else range(len(drawn))
             return chosen if found == len(drawn) else range(found)
 
-        seen = as_seen(page, family)
-        scale = config.dpi / 72 * config.horizontal_scale * seen.width / page.width
-        read = transcribe(in_one_column(seen, config, scale), choose)
+        read = transcribe(as_seen(page, family), choose)
         expected = _folded([drawn[place] for place in chosen])
         characters += len(expected)
         errors += distance(expected, _folded(read))
     return ReadBack(len(pages), characters, errors)
-
-
-def in_one_column(page: Page, config: RenderConfig, scale: float) -> Page:
-    """The page's columns one below the other, if it has several: OCR reads lines across the page, a model need not.
-
-    ``scale``: px of the page's width for each pt.
-    """
-    if config.columns == 1:
-        return page
-    from PIL import Image
-
-    image = page.to_image()
-    edges = [round((left - config.left_indent - config.column_gap / 2) * scale) for left in column_lefts(config)[1:]]
-    bounds = [0, *(min(edge, page.width) for edge in edges), page.width]
-    strips = [image.crop((left, 0, right, page.height)) for left, right in pairwise(bounds) if right > left]
-    stacked = Image.new(image.mode, (max(strip.width for strip in strips), page.height * len(strips)), image.getpixel((0, 0)))
-    for number, strip in enumerate(strips):
-        stacked.paste(strip, (0, number * page.height))
-    return _pictured(page, stacked)
-
-
-def _pictured(page: Page, image: Image.Image) -> Page:
-    data = io.BytesIO()
-    image.save(data, "PNG")
-    return replace(page, width=image.width, height=image.height, png=data.getvalue())
 
 
 def _spread(whole: int, count: int) -> list[int]:

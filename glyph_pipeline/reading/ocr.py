@@ -75,7 +75,7 @@ class OCRReader:
         yield ReadResult("\n\n".join(paragraphs), "", "quote", Usage(), quotes)
 
     def transcribe(self, page: Page, choose: LineChoice | None = None) -> tuple[str, ...]:
-        """The lines of one page as read from its image, top to bottom, none for a blank page. Blocks; see :meth:`read` for errors.
+        """The lines of one page as read from its image, top to bottom, column by column, none for a blank page. Blocks; see :meth:`read` for errors.
 
         ``choose`` is told how many lines the page has and returns the places (from 0) of those to read; the others cost nothing.
         """
@@ -98,7 +98,7 @@ class OCRReader:
 
     def _transcribed(self, page: Page, stop: threading.Event) -> tuple[tuple[str, bool], ...]:
         """Text and "set off above" of each line; cut short, and not kept, once ``stop`` is set."""
-        key = hashlib.sha256(page.png).digest()
+        key = hashlib.sha256(page.png + repr(page.columns).encode()).digest()
         with self._lock:
             if key not in self._read_pages:
                 lines = self._recognised(page, stop, _every)
@@ -115,7 +115,8 @@ class OCRReader:
             raise ReadError(f"Page {page.number} is not an image that can be read: {error}.") from error
         if self._engine is None:
             self._engine = _engine()
-        return _read_lines(self._engine, linecut.ink_of(image), stop, choose)
+        columns = [image.crop((left, 0, right, image.height)) for left, right in page.columns] or [image]
+        return _read_lines(self._engine, [linecut.ink_of(column) for column in columns], stop, choose)
 
 
 def _engine() -> Any:
@@ -151,14 +152,16 @@ def _every(lines: int) -> Collection[int]:
     return range(lines)
 
 
-def _read_lines(engine: Any, ink: linecut.Ink, stop: threading.Event, choose: LineChoice) -> tuple[tuple[str, bool], ...]:
-    """Text and "set off above" of each chosen line of a page; those that were not begun when ``stop`` was set are missing."""
-    boxes = linecut.find_lines(ink)
-    if not boxes:
+def _read_lines(engine: Any, columns: Sequence[linecut.Ink], stop: threading.Event, choose: LineChoice) -> tuple[tuple[str, bool], ...]:
+    """Text and "set off above" of each chosen line, column by column; those that were not begun when ``stop`` was set are missing."""
+    found = [(ink, linecut.find_lines(ink)) for ink in columns]
+    lines = [(ink, box, set_off) for ink, boxes in found for box, set_off in zip(boxes, linecut.set_off(boxes), strict=True)]
+    if not lines:
         return ()
-    height = linecut.usual_height(boxes)
+    height = linecut.usual_height([box for _, box, _ in lines])
 
-    def line(box: linecut.LineBox) -> str:
+    def read(line: tuple[linecut.Ink, linecut.LineBox, bool]) -> str:
+        ink, box, _ = line
         words: list[str] = []
         for strip in linecut.strips(ink, box, height):
             if stop.is_set():
@@ -170,11 +173,10 @@ def _read_lines(engine: Any, ink: linecut.Ink, stop: threading.Event, choose: Li
             words += [text.strip() for text in result.txts or () if text.strip()]
         return " ".join(words)
 
-    set_off = linecut.set_off(boxes)
-    chosen = sorted(choose(len(boxes)))
+    chosen = [lines[place] for place in sorted(choose(len(lines)))]
     with ThreadPoolExecutor(cores(), thread_name_prefix="glyph-ocr") as pool:
-        texts = list(pool.map(line, [boxes[place] for place in chosen]))
-    return tuple((text, set_off[place]) for text, place in zip(texts, chosen, strict=True) if text)
+        texts = list(pool.map(read, chosen))
+    return tuple((text, set_off) for text, (_, _, set_off) in zip(texts, chosen, strict=True) if text)
 
 
 def _matching(lines: Sequence[passages.TextLine], question: str, best: int) -> list[passages.Hit]:

@@ -121,6 +121,15 @@ def column_lefts(config: RenderConfig) -> tuple[float, ...]:
     return tuple(first + column * (config.column_width + config.column_gap) for column in range(config.columns))
 
 
+def column_edges(config: RenderConfig, width: int) -> tuple[tuple[int, int], ...]:
+    """Left and right edge in px of each column on a page picture ``width`` px wide, parted in the middle of the gaps; none for one column."""
+    if config.columns == 1:
+        return ()
+    scale = config.dpi / 72 * config.horizontal_scale
+    parts = [round((left - config.left_indent - config.column_gap / 2) * scale) for left in column_lefts(config)[1:]]
+    return tuple((left, right) for left, right in pairwise([0, *(min(part, width) for part in parts), width]) if left < right)
+
+
 def line_texts(page: PageLayout) -> tuple[str, ...]:
     """The visual lines of a page, top to bottom, no-break spaces shown as the spaces they look like."""
     texts = []

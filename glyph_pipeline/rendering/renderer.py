@@ -11,7 +11,7 @@ from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.canonical import Losses
 from glyph_pipeline.rendering.chain import FontChain
 from glyph_pipeline.rendering.config import RenderConfig
-from glyph_pipeline.rendering.layout import PageLayout, lay_out, line_texts
+from glyph_pipeline.rendering.layout import PageLayout, column_edges, lay_out, line_texts
 from glyph_pipeline.rendering.png import encode_png
 from glyph_pipeline.rendering.raster import Rasteriser
 from glyph_pipeline.report import FontUse
@@ -66,7 +66,8 @@ class Renderer:
         for layout, pixels in zip(batch, self._raster.draw(batch), strict=True):
             cropped = self._raster.crop(pixels, last=last and layout is batch[-1])
             height, width = cropped.shape[:2]
-            yield Page(layout.number, width, height, encode_png(cropped), layout.start, layout.end, line_texts(layout), document)
+            edges = column_edges(self.config, width)
+            yield Page(layout.number, width, height, encode_png(cropped), layout.start, layout.end, line_texts(layout), document, edges)
 
 
 def render(text: str | Document, config: RenderConfig | None = None) -> Iterator[Page]:

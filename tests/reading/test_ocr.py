@@ -101,6 +101,16 @@ def test_the_questions_are_fair():
 
 
 @pytest.mark.ocr
+def test_columns_are_read_one_after_the_other_and_quoted_whole() -> None:
+    config = RenderConfig.preset("columns").replace(font_size=11, line_height=13, dpi=96, system_fonts=False)
+    pages = list(render(SAMPLE[:12_000], config))
+    assert len(pages[0].columns) == 3
+    (expected,) = (entry for entry in QUESTIONS if "croquet mallets" in json.dumps(entry))
+    answer = result(OCRReader(), pages, expected["question"]).text
+    assert "croquet mallets" in answer.split("\n\n")[0]
+
+
+@pytest.mark.ocr
 def test_lines_are_read_as_drawn(sample_reader: OCRReader, sample_pages: list[Page]):
     drawn = [line.strip() for page in sample_pages for line in page.lines if line.strip()]
     read = [line for page in sample_pages for line in sample_reader.transcribe(page)]

@@ -48,6 +48,22 @@ def test_columns_are_filled_one_after_the_other() -> None:
         assert not ink[max(0, left - 5) : left].any()
     assert pages[0].start == 0
     assert pages[-1].end == len(SHORT)
+    assert [edge for page in pages for edge in page.columns] == [(0, 203), (203, 392), (392, 595)] * len(pages)
+
+
+@pytest.mark.parametrize("changes", [{}, {"dpi": 120}, {"horizontal_scale": 0.8}, {"left_indent": 10}, {"column_gap": 30, "margin_x": 25}])
+def test_a_page_knows_where_its_columns_part(changes: dict[str, float]) -> None:
+    config = EN.replace(**({"columns": 3, "column_gap": 6, "page_size": "595,200"} | changes))
+    pages = list(render(SHORT, config))
+    for page in pages:
+        ink = (np.asarray(page.to_image()) < 128).any(axis=0)
+        assert [left for left, _ in page.columns] == [0, *(right for _, right in page.columns[:-1])]
+        assert page.columns[-1][1] == page.width
+        assert all(ink[left:right].any() for left, right in page.columns)
+        assert not any(ink[left - 1 : left + 1].any() for left, _ in page.columns[1:])
+    one = next(render("one line", config))
+    assert one.columns == ((0, one.width),)
+    assert next(render("one line", EN)).columns == ()
 
 
 @pytest.mark.parametrize("name", ["columns", "newline-mark", "tight"])
