@@ -82,14 +82,15 @@ def _scatter(by_document: Mapping[str, Sequence[SweepRow]], base: RenderConfig, 
             points = [(row.ratio(family), row.legibility[measure]) for row in rows]
             hover = [_label(row, family, measure) for row in rows]
             heights = [max(error, floor) for _, error in points]
-            stars = ["star" if row.case.combination.config == base else "circle" for row in rows]
-            sizes = [16 if star == "star" else 8 for star in stars]
-            marker = {"color": colour, "symbol": stars, "size": sizes, "opacity": 0.75}
+            marker = {"color": colour, "size": 8, "opacity": 0.75}
             common: dict[str, Any] = {"name": plain(name), "legendgroup": name, "row": 1, "col": column}
             _trace(figure, "markers", [ratio for ratio, _ in points], heights, common, marker=marker, text=hover, showlegend=column == 1)
             best = front(points)
             line = {"color": colour, "width": 1.5, "shape": "hv"}
             _trace(figure, "lines", [points[i][0] for i in best], [heights[i] for i in best], common, line=line, showlegend=False)
+            if (place := next((i for i, row in enumerate(rows) if row.case.combination.config == base), None)) is not None:
+                star = {"color": colour, "symbol": "star", "size": 17, "line": {"color": "black", "width": 1.5}}
+                _trace(figure, "markers", [points[place][0]], [heights[place]], common, marker=star, text=[hover[place]], showlegend=False)
     figure.update_xaxes(title_text="text tokens for each vision token")
     figure.update_yaxes(type="log", tickformat=".2~%", title_text="wrong characters", col=1)
     figure.update_yaxes(type="log", tickformat=".2~%", col=2)
