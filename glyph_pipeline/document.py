@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from glyph_pipeline.conversion import NAMES, converted, format_of
 from glyph_pipeline.errors import BinaryDocumentError, EmptyDocumentError, EncodingError, InputError
 
 _BOMS = (
@@ -46,11 +47,14 @@ class Document:
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: str | Path, encoding: str | None = None) -> Document:
-        """The document of a text file, or of standard input for ``-``; its id is the path as given.
+    def read(cls, path: str | Path, encoding: str | None = None, *, convert: bool = True) -> Document:
+        """The document of a file, or of standard input for ``-``; its id is the path as given.
 
-        Without ``encoding`` a byte order mark decides, else UTF-8. Raises InputError if it can't be read,
-        EmptyDocumentError, BinaryDocumentError, or EncodingError with the offset of the first bad byte.
+        Without ``encoding`` a byte order mark decides, else UTF-8. PDF, DOCX and HTML are converted to text (conversion.py), which is
+        what ``Page.start`` and ``end`` then count in; without ``convert`` HTML is text as it stands, and the others are refused.
+
+        Raises InputError if it can't be read or converted, EmptyDocumentError, BinaryDocumentError, EncodingError with the offset of the
+        first bad byte, or MissingExtraError if converting needs the extra ``docs``.
         """
         name = "standard input" if str(path) == "-" else str(path)
         try:
@@ -61,7 +65,9 @@ class Document:
             raise InputError(f"{name!r} is a folder.", hint="Name the files in it.") from None
         except (OSError, ValueError) as e:
             raise InputError(f"{name!r} can't be read: {getattr(e, 'strerror', None) or e}.") from e
-        return cls(text=decode(data, name, encoding), id="stdin" if str(path) == "-" else str(path))
+        kind = format_of(data, name) if convert else None
+        text = decode(data, name, encoding) if kind is None else _converted(data, kind, name, encoding)
+        return cls(text, id="stdin" if str(path) == "-" else str(path))
 
 
 Documents: TypeAlias = "str | Document | Iterable[Document]"
@@ -138,6 +144,15 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
         raise EncodingError(f"{name!r} can't be read as {codec}: {e}.", hint="Name another encoding with --encoding.") from None
     if not text or text.isspace():
         raise EmptyDocumentError(f"{name!r} is empty: there is nothing to draw.", hint="Give a file with text in it.")
+    return text
+
+
+def _converted(data: bytes, kind: str, name: str, encoding: str | None) -> str:
+    text = converted(data, kind, name, encoding)
+    if not text.strip():
+        raise EmptyDocumentError(
+            f"{name!r} is {NAMES[kind]} without text: its pages may be pictures.", hint="Put a layer of text under them by OCR first."
+        )
     return text
 
 

@@ -44,7 +44,7 @@ def file(tmp_path: Path, data: bytes) -> Path:
         (b"", ["given.txt", "empty"]),
         (b" \n\t\n", ["given.txt", "empty"]),
         ("\u200b\u00ad\n".encode(), ["given.txt", "empty"]),
-        (b"%PDF-1.7\n%abc", ["given.txt", "PDF", "plain text"]),
+        (b"%PDF-1.7\n%abc", ["given.txt", "a PDF that can't be converted", "save it as text"]),
         (b"\x89PNG\r\n\x1a\n", ["PNG image"]),
         (b"some text \x00\x01\x02", ["control character", "byte 10"]),
         (b"fine line\nbroken \xff here", ["not valid utf-8", "offset 17", "line 2", "--encoding"]),

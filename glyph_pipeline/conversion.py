@@ -1,0 +1,112 @@
+"""Conversion: the text of a PDF, a Word document or an HTML page, by markitdown. Knows no files and no documents of ours."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import re
+import threading
+import warnings
+import zipfile
+from typing import Any
+
+from glyph_pipeline.errors import EncodingError, InputError, MissingExtraError
+
+NAMES = {"pdf": "a PDF", "docx": "a Word document", "html": "an HTML page"}
+"""What is converted."""
+
+_HTML_SUFFIXES = (".html", ".htm", ".xhtml")
+_HTML_BEGIN = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+)
+_lock = threading.Lock()
+
+
+def format_of(data: bytes, name: str) -> str | None:
+    """``pdf``, ``docx`` or ``html``, if a file with this content and name is one; None for anything else.
+
+    HTML goes by the end of the name, and by its first tag where the name has no end, as standard input's. A file such as ``x.txt``
+    that begins with a tag is what its name says: text.
+    """
+    if data.startswith(b"%PDF-"):
+        return "pdf"
+    if data.startswith(b"PK\x03\x04"):
+        return "docx" if _is_word(data) else None
+    lower = name.lower()
+    if lower.endswith(_HTML_SUFFIXES) or ("." not in re.split(r"[\\/]", lower)[-1] and _HTML_BEGIN.match(data[:4096])):
+        return "html"
+    return None
+
+
+def converted(data: bytes, kind: str, name: str, encoding: str | None = None) -> str:
+    """The text, with Markdown for headings, lists, tables and links; empty if there is none (a PDF of pictures).
+
+    ``encoding`` is HTML's; without it a byte order mark or the page's own declaration decides, else UTF-8. Pictures are left out but for
+    their names; nothing is fetched. Raises MissingExtraError, EncodingError, and InputError if it can't be converted (damaged, or protected by a password).
+    """
+    converter = _converter(kind)
+    if kind == "html":
+        data, encoding = _decoded(data, name, encoding).encode("utf-8", "replace"), "utf-8"
+    info = _markitdown("markitdown").StreamInfo(extension=f".{kind}", charset=encoding if kind == "html" else None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # One at a time: the parsers below are not said to be thread-safe, and neither is catching warnings.
+            with _lock:
+                text: str = converter.convert(io.BytesIO(data), info).text_content
+    except Exception as e:  # whatever the parsers below it raise at a damaged file
+        raise InputError(f"{name!r} is {NAMES[kind]} that can't be converted: {_reason(e)}.", hint=_hint(e)) from e
+    return text
+
+
+def _decoded(data: bytes, name: str, encoding: str | None) -> str:
+    soup: Any = importlib.import_module("bs4.dammit")
+    declared = encoding or soup.EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8"
+    without_mark, marked = soup.EncodingDetector.strip_byte_order_mark(data)
+    try:
+        text: str = without_mark.decode(encoding or marked or declared)
+    except LookupError:
+        raise EncodingError(
+            f"{name!r} says that it is in {declared!r}, which is no encoding.", hint="Name the right one with --encoding."
+        ) from None
+    except UnicodeError as e:
+        raise EncodingError(
+            f"{name!r} is not valid {declared}: {e}.", hint="Name its encoding with --encoding (e.g. latin-1), or mend the file."
+        ) from None
+    return text
+
+
+def _is_word(data: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return "word/document.xml" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def _reason(error: Exception) -> str:
+    """In one line."""
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}{f', {words[0]}' if words else ''}"
+
+
+def _hint(error: Exception) -> str:
+    if "Password" in _reason(error) or "Encrypt" in _reason(error):
+        return "It is protected: save it without its password first."
+    return "Open it in its own program and save it anew, or save it as text."
+
+
+def _converter(kind: str) -> Any:
+    """The one for this format: markitdown as a whole would take what its parser refuses for plain text, and loads a model to guess formats."""
+    module = _markitdown("markitdown.converters")
+    # pdfminer remarks on every oddity of a file, on standard error.
+    logging.getLogger("pdfminer").setLevel(logging.CRITICAL)
+    return {"pdf": module.PdfConverter, "docx": module.DocxConverter, "html": module.HtmlConverter}[kind]()
+
+
+def _markitdown(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError("Reading PDF, Word and HTML files", "docs", package="markitdown") from error
