@@ -137,3 +137,23 @@ def aligned(rows: Sequence[tuple[str, str]]) -> str:
     """Rows as lines with their values in one column."""
     width = max(len(label) for label, _ in rows)
     return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as a table for people: a column for every key, in the order they come up; numbers stand right, what is absent is empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    right = {name for name in columns if all(isinstance(row.get(name), (int, float, type(None))) for row in rows)}
+    cells = [columns, *([_cell(row.get(name)) for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if name in right else cell.ljust(width) for name, cell, width in zip(columns, line, widths, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

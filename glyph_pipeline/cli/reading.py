@@ -118,6 +118,13 @@ NAMED = {
 
 def reading_options(command: _F) -> _F:
     """The options of every command that asks."""
-    for option in reversed((*_WHO, *_HOW)):
+    for option in reversed(_HOW):
+        command = option(command)
+    return server_options(command)
+
+
+def server_options(command: _F) -> _F:
+    """Those of them that say who reads."""
+    for option in reversed(_WHO):
         command = option(command)
     return command

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from glyph_pipeline.background import cores
 from glyph_pipeline.cli.options import document_options, load_documents
-from glyph_pipeline.cli.output import print_json
+from glyph_pipeline.cli.output import print_json, table
 from glyph_pipeline.errors import EXIT_ITEMS_FAILED, EXIT_OK, ConfigError, MissingExtraError
 from glyph_pipeline.files import write_whole
 from glyph_pipeline.tokens.vision import FAMILIES
@@ -120,12 +120,12 @@ def sweep(
         legible = _legibility(Path(output), drawn, sample, families[0], console)
         every = [replace(row, legibility=legible.get(row.case.key, {})) for row in every]
     rows = [row.flat(families) for row in every]
-    table = _csv(rows)
-    write_whole(Path(output) / _TABLE, table.encode("utf-8"))
+    as_csv = _csv(rows)
+    write_whole(Path(output) / _TABLE, as_csv.encode("utf-8"))
     if as_json:
         print_json({"grid": grid, "families": list(families), "rows": rows})
     else:
-        click.echo(_aligned(rows))
+        click.echo(table(_for_people(rows)))
     failed = [row for row in rows if "error" in row]
     if len(failed) < len(rows):
         _write_report(Path(output) / _REPORT, every, axes, families, sample, console)
@@ -188,9 +188,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _aligned(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table for people; a document's name only where there are several."""
-    columns = [name for name in _columns(rows) if name != "document" or len({row["document"] for row in rows}) > 1]
-    cells = [columns, *([str(row.get(name, "")) for name in columns] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+def _for_people(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows; a document's name only where there are several."""
+    several = len({row["document"] for row in rows}) > 1
+    return [{name: value for name, value in row.items() if several or name != "document"} for row in rows]
