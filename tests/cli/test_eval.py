@@ -3,18 +3,53 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.command import glyph_compress
+from glyph_pipeline.cli.evaluating import reading_progress
+from glyph_pipeline.cli.main import run
+from tests.support.clock import Clock
+from tests.support.command import environment, glyph_compress
 from tests.support.fake_openai import Fake, Handler, Held, refuses, running
 from tests.support.processes import command, interrupt
 
 SMALL = ("--lengths", "200", "--depths", "0,100")
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """The command in this process: it need not start, and import what a report takes, for each of many runs. Draws in this process, too."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path, workers: str | None = "0") -> Done:
+        drawing = () if workers is None else ("--workers", workers)
+        code = run(["eval", *map(str, arguments), *drawing])
+        return Done(code, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def evaluate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    kept = environment(tmp_path / "state")
+    for name in os.environ.keys() - kept.keys():
+        monkeypatch.delenv(name)
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    return Command(capsys)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -31,57 +66,59 @@ def says_its_name(handler: Handler, body: dict[str, Any]) -> None:
 
 
 @pytest.mark.ocr
-def test_needles_read_by_ocr_and_once_more(tmp_path: Path) -> None:
+def test_needles_read_by_ocr_and_once_more(evaluate: Command, tmp_path: Path) -> None:
     asked = (
-        "eval",
         "needle",
         "--reader",
         "ocr",
-        *SMALL,
+        "--lengths",
+        "200",
+        "--depths",
+        "100",
         "--kinds",
-        "word,number",
+        "word, number",
         "--config",
         "en",
         "--config",
         "tight",
-        "-o",
-        tmp_path / "out",
     )
-    done = glyph_compress(*asked, state=tmp_path)
+    asked += ("-o", str(tmp_path / "out"))
+    done = glyph_compress("eval", *asked, state=tmp_path)
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path / "out" / "needle.jsonl")
-    assert len(found) == 2 * 2 * 2
+    assert len(found) == 2 * 2
     assert {row["way"] for row in found} == {"en", "tight"}
-    assert sum(row["right"] for row in found) >= 6
+    assert sum(row["right"] for row in found) >= 3
     for row in found:
         assert row["right"] == (row["value"] in row["answer"])
         assert (row["reader"], row["finish_reason"], row["tokenizer"]) == ("OCR quotes (RapidOCR)", "quote", "cl100k_base (tiktoken)")
         assert row["text_tokens"] == row["tokens"]
         assert row["ratio"] == pytest.approx(row["text_tokens"] / row["vision_tokens"], abs=1e-3)
     # The same texts in both ways of drawing.
-    assert len({(row["value"], row["tokens"], row["question"]) for row in found}) == 4
+    assert len({(row["value"], row["tokens"], row["question"]) for row in found}) == 2
     assert re.search(r"^en +100 % +[12]/2$", done.stdout, re.MULTILINE)
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert "Depth and length" in report
     assert "Accuracy against ratio" in report
     assert "quotes passages" in report
     before = (tmp_path / "out" / "needle.jsonl").read_bytes()
-    again = glyph_compress(*asked, "--json", state=tmp_path)
-    assert "8 of 8 items are done already" in again.stderr
+    again = evaluate(*asked, "--json")
+    assert again.returncode == 0, again.stderr
+    assert "4 of 4 items are done already" in again.stderr
     assert (tmp_path / "out" / "needle.jsonl").read_bytes() == before
     whole = json.loads(again.stdout)
-    assert [row["way"] for row in whole["rows"]] == ["en"] * 4 + ["tight"] * 4
-    assert whole["kinds"][0]["n"] == 2
+    assert [row["way"] for row in whole["rows"]] == ["en"] * 2 + ["tight"] * 2
+    assert whole["kinds"][0]["n"] == 1
 
 
 @pytest.mark.ocr
-def test_rulers_needle_is_found_by_ocr(tmp_path: Path) -> None:
+def test_rulers_needle_is_found_by_ocr(evaluate: Command, tmp_path: Path) -> None:
     hay = "\n".join(f"The river ran past village {number} in the rain." for number in range(12))
     text = f"A number is hidden in this text.\n{hay}\nThe magic number of the lantern is 8830417.\n{hay}\nWhat is the magic number of the lantern?"
     folder = tmp_path / "data" / "niah_single_1"
     folder.mkdir(parents=True)
     (folder / "validation.jsonl").write_text(json.dumps({"index": 0, "input": text, "outputs": ["8830417"], "length": 400}) + "\n")
-    done = glyph_compress("eval", "ruler", "--data", tmp_path / "data", "--reader", "ocr", "-o", tmp_path / "out", state=tmp_path)
+    done = evaluate("ruler", "--data", tmp_path / "data", "--reader", "ocr", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     (row,) = rows(tmp_path / "out" / "ruler.jsonl")
     assert (row["task"], row["score"], row["expected"]["outputs"]) == ("niah_single_1", 1.0, ["8830417"])
@@ -89,7 +126,7 @@ def test_rulers_needle_is_found_by_ocr(tmp_path: Path) -> None:
     assert "By task" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
-def test_what_failed_is_a_row_and_is_done_again_if_asked_for(tmp_path: Path) -> None:
+def test_what_failed_is_a_row_and_is_done_again_if_asked_for(evaluate: Command, tmp_path: Path) -> None:
     mended = False
 
     def reply(handler: Handler, body: dict[str, Any]) -> None:
@@ -100,48 +137,46 @@ def test_what_failed_is_a_row_and_is_done_again_if_asked_for(tmp_path: Path) -> 
 
     out = tmp_path / "out"
     with running(Fake(reply)) as fake:
-        asked = ("eval", "needle", *SMALL, "--kinds", "word,number", "--base-url", fake.base_url, "-o", out)
-        done = glyph_compress(*asked, state=tmp_path)
+        asked = ("needle", *SMALL, "--kinds", "word,number", "--base-url", fake.base_url, "-o", out)
+        done = evaluate(*asked)
         assert done.returncode == 12, done.stderr
         failed = [row for row in rows(out / "needle.jsonl") if row["status"] == "failed"]
         assert [row["task"] for row in failed] == ["word", "word"]
         assert all("not that one" in row["error"] for row in failed)
         assert "0/1" in done.stdout  # what failed is not among those that were answered
         assert "not that one" in (out / "report.html").read_text("utf-8")
-        assert glyph_compress(*asked, state=tmp_path).returncode == 12
+        assert evaluate(*asked).returncode == 12
         assert len(fake.requests) == 4
         mended = True
-        done = glyph_compress(*asked, "--retry-failed", state=tmp_path)
+        done = evaluate(*asked, "--retry-failed")
         assert done.returncode == 0, done.stderr
         assert len(fake.requests) == 6
         # Another model's rows are others, and so are those of another length of the answer.
         fake.model = "fake/Other"
-        assert glyph_compress(*asked, state=tmp_path).returncode == 0
-        assert glyph_compress(*asked, "--max-tokens", "77", state=tmp_path).returncode == 0
+        assert evaluate(*asked).returncode == 0
+        assert evaluate(*asked, "--max-tokens", "77").returncode == 0
         assert len(fake.requests) == 14
     assert len(rows(out / "needle.jsonl")) == 12
 
 
-def test_an_answer_that_was_cut_off(tmp_path: Path) -> None:
+def test_an_answer_that_was_cut_off(evaluate: Command, tmp_path: Path) -> None:
     def cut(handler: Handler, body: dict[str, Any]) -> None:
         handler.stream([{"reasoning": "Let me see"}], finish="length")
 
     with running(Fake(cut)) as fake:
-        done = glyph_compress(
-            "eval", "needle", *SMALL, "--kinds", "uuid", "--base-url", fake.base_url, "-o", tmp_path / "out", state=tmp_path
-        )
+        done = evaluate("needle", *SMALL, "--kinds", "uuid", "--base-url", fake.base_url, "-o", tmp_path / "out")
     assert done.returncode == 10, done.stderr
     assert {(row["status"], row["right"], row["answer"], row["reasoning"]) for row in rows(tmp_path / "out" / "needle.jsonl")} == {
         ("truncated", False, "", "Let me see")
     }
 
 
-def test_a_grid_with_a_way_that_cannot_be_drawn(tmp_path: Path) -> None:
+def test_a_grid_with_a_way_that_cannot_be_drawn(evaluate: Command, tmp_path: Path) -> None:
     grid = tmp_path / "grid.toml"
     grid.write_text('[axes]\npage-size = ["A4", "200,60"]\nfont-size = [20]')
     with running(Fake(says_its_name)) as fake:
-        asked = ("eval", "needle", *SMALL, "--kinds", "word", "--grid", grid, "--base-url", fake.base_url, "-o", tmp_path / "out")
-        done = glyph_compress(*asked, "--json", state=tmp_path)
+        asked = ("needle", *SMALL, "--kinds", "word", "--grid", grid, "--base-url", fake.base_url, "-o", tmp_path / "out")
+        done = evaluate(*asked, "--json")
         assert len(fake.requests) == 2
     assert done.returncode == 12, done.stderr
     found = json.loads(done.stdout)["rows"]
@@ -179,7 +214,7 @@ def test_ctrl_c_in_the_middle_and_then_the_rest(tmp_path: Path) -> None:
     assert "1 of 4 items are done already" in done.stderr
 
 
-def test_longbench_in_pages_with_its_own_instructions(tmp_path: Path) -> None:
+def test_longbench_in_pages_with_its_own_instructions(evaluate: Command, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     record = {"context": "The weir is old.", "answers": ["old"], "all_classes": None, "language": "en", "length": 4}
@@ -188,8 +223,8 @@ def test_longbench_in_pages_with_its_own_instructions(tmp_path: Path) -> None:
     (data / "hotpotqa_e.jsonl").write_text(json.dumps(lines[0]) + "\n")
     (data / "dataset2prompt.json").write_text(json.dumps({"qasper": "{context}\n{input} old", "hotpotqa": "{context}\nOnly: {input} old"}))
     with running(Fake(says_its_name)) as fake:
-        asked = ("eval", "longbench", "--data", data, "--base-url", fake.base_url, "--limit", "2", "--dpi", "96", "-o", tmp_path / "out")
-        done = glyph_compress(*asked, state=tmp_path)
+        asked = ("longbench", "--data", data, "--base-url", fake.base_url, "--limit", "2", "--dpi", "96", "-o", tmp_path / "out")
+        done = evaluate(*asked, "--tasks", "hotpotqa_e, qasper")
         assert done.returncode == 0, done.stderr
         assert len(fake.requests) == 3
         content = fake.requests[0]["messages"][0]["content"]
@@ -206,16 +241,54 @@ def test_longbench_in_pages_with_its_own_instructions(tmp_path: Path) -> None:
     assert [line.split()[:2] for line in lines_out[1:3]] == [["qasper", "2"], ["hotpotqa_e", "1"]]
 
 
-def test_without_what_a_report_needs_the_rows_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "site" / "plotly").mkdir(parents=True)
-    (tmp_path / "site" / "plotly" / "__init__.py").write_text("raise ImportError")
+def test_without_what_a_report_needs_the_rows_are_kept(evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [name for name in sys.modules if name.split(".")[0] == "plotly"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "plotly", None)
     with running(Fake(says_its_name)) as fake:
-        asked = ("eval", "needle", *SMALL, "--kinds", "word", "--base-url", fake.base_url, "-o", tmp_path / "out")
-        done = glyph_compress(*asked, state=tmp_path, PYTHONPATH=str(tmp_path / "site"))
+        done = evaluate("needle", *SMALL, "--kinds", "word", "--base-url", fake.base_url, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "No report.html: An HTML report needs the extra 'experiments' (the package 'plotly' is not installed)." in done.stderr
     assert len(rows(tmp_path / "out" / "needle.jsonl")) == 2
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_another_run_in_the_same_folder(evaluate: Command, tmp_path: Path) -> None:
+    held = Held([{"content": "<answer>Half"}])
+    with running(Fake(held)) as fake:
+        asked = ["needle", *SMALL, "--kinds", "word", "--base-url", fake.base_url, "-o", tmp_path / "out"]
+        with command("eval", *asked, "--workers", "0", state=tmp_path / "other", python=tmp_path / "no-vllm") as (process, _):
+            assert held.waiting.acquire(timeout=60)
+            done = evaluate(*asked)
+            assert (done.returncode, done.stdout) == (11, "")
+            assert f"Another run (process {process.pid}) is writing" in done.stderr
+            held.release()
+            out, err = process.communicate(timeout=60)
+            assert process.returncode == 0, err
+        assert "0/1" in out
+    assert len(rows(tmp_path / "out" / "needle.jsonl")) == 2
+
+
+def test_it_is_told_how_far_the_reading_of_the_data_is() -> None:
+    clock, told = Clock(), []
+    tell = reading_progress(told.append, clock)
+    for count in range(1, 1001):
+        tell(count)
+    assert told == []
+    clock.now += 11
+    tell(1001)
+    tell(1002)
+    clock.now += 11
+    tell(1003)
+    assert told == ["Reading the data: 1,001 samples so far.", "Reading the data: 1,003 samples so far."]
+
+
+def test_bad_data_are_told_before_anything_is_begun(evaluate: Command, tmp_path: Path) -> None:
+    (tmp_path / "qasper.jsonl").write_text("{}\n")
+    done = evaluate("longbench", "--data", tmp_path, "--base-url", "http://127.0.0.1:9/v1", "-o", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (4, ""), done.stderr
+    assert "qasper.jsonl, line 1: the field" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -225,6 +298,8 @@ def test_without_what_a_report_needs_the_rows_are_kept(tmp_path: Path) -> None:
         (("needle", "--depths", "120"), 2, "from 0 to 100"),
         (("needle", "--kinds", "colour"), 2, "Kinds: word, number, uuid"),
         (("needle", "--lengths", "5"), 2, "100 or more"),
+        (("needle", "--repeat", "1000000"), 2, "That is 30,000,000 questions"),
+        (("needle", "--depths", "0,100,100"), 2, "each once"),
         (("needle", "--config", "nonesuch"), 3, "nonesuch"),
         (("needle", "--grid", "nonesuch"), 3, "There is no grid"),
         (("needle", "--grid", "quick", "--config", "en"), 2, "contradict"),
@@ -235,9 +310,12 @@ def test_without_what_a_report_needs_the_rows_are_kept(tmp_path: Path) -> None:
         (("ruler", "--data", "."), 4, "no file of RULER"),
     ],
 )
-def test_mistakes(arguments: tuple[str, ...], code: int, words: str, tmp_path: Path) -> None:
+def test_mistakes(
+    arguments: tuple[str, ...], code: int, words: str, evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "empty").mkdir()
-    done = glyph_compress("eval", *arguments, "--reader", "ocr", state=tmp_path / "state", cwd=tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    done = evaluate(*arguments, "--reader", "ocr")
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
