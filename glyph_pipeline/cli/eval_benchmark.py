@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from glyph_pipeline.cli.eval_needle import aligned_rows, listed
+from glyph_pipeline.cli.eval_needle import listed
 from glyph_pipeline.cli.evaluating import exit_code, reading_progress, run_evaluation, running_options
 from glyph_pipeline.cli.options import DRAWING_OPTIONS, chosen_drawing, drawing_options
-from glyph_pipeline.cli.output import print_json
+from glyph_pipeline.cli.output import print_json, table
 from glyph_pipeline.cli.reading import reading_options
 
 if TYPE_CHECKING:
@@ -109,14 +109,14 @@ def _run(
         quiet=quiet,
         report=lambda rows: benchmark_report(benchmark.name, rows, left_out),
     )
-    table = by_task(rows)
-    means = {"mean of the tasks": mean_of_tasks(table)[config]}
+    tasks_told = by_task(rows)
+    means = {"mean of the tasks": mean_of_tasks(tasks_told)[config]}
     if left_out and any(row["task"].rsplit("/", 1)[-1] in left_out for row in rows):
-        means[f"without {', '.join(left_out)}"] = mean_of_tasks(table, left_out)[config]
+        means[f"without {', '.join(left_out)}"] = mean_of_tasks(tasks_told, left_out)[config]
     if as_json:
-        print_json({"benchmark": benchmark.name, "rows": rows, "tasks": table, "means": means})
+        print_json({"benchmark": benchmark.name, "rows": rows, "tasks": tasks_told, "means": means})
     else:
-        shown = [{name: value for name, value in row.items() if name != "drawing"} for row in table]
+        shown = [{name: value for name, value in row.items() if name != "drawing"} for row in tasks_told]
         lines = [f"{label}: {'nothing was answered' if value is None else value}" for label, value in means.items()]
-        click.echo("\n".join([aligned_rows(shown), *lines]))
+        click.echo("\n".join([table(shown), *lines]))
     return exit_code(rows)

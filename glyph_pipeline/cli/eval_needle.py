@@ -9,7 +9,7 @@ import click
 
 from glyph_pipeline.cli.evaluating import exit_code, run_evaluation, running_options
 from glyph_pipeline.cli.options import chosen_drawing
-from glyph_pipeline.cli.output import print_json
+from glyph_pipeline.cli.output import print_json, table
 from glyph_pipeline.cli.reading import reading_options
 from glyph_pipeline.errors import UsageError
 
@@ -124,21 +124,13 @@ def needle(
     if as_json:
         print_json({"benchmark": "needle", "rows": rows, "places": by_place(rows), "kinds": by_kind(rows)})
     else:
-        click.echo(f"{aligned_rows(by_place(rows))}\n\n{aligned_rows(by_kind(rows))}")
+        click.echo(f"{table(by_place(rows))}\n\n{table(by_kind(rows))}")
     return exit_code(rows)
 
 
 def listed(names: str) -> tuple[str, ...]:
     """Names between commas; white space beside them doesn't count."""
     return tuple(name.strip() for name in names.split(","))
-
-
-def aligned_rows(rows: list[dict[str, Any]]) -> str:
-    """A table for people."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [columns, *(["" if row.get(name) is None else str(row[name]) for name in columns] for row in rows)]
-    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells)
 
 
 def _ways(configs: tuple[str, ...], grid: str | None, settings: tuple[str, ...], no_system_fonts: bool) -> list[Way]:

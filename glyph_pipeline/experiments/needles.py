@@ -249,9 +249,7 @@ def graded(value: str, answer: str) -> dict[str, Any]:
     when a letter was misread. ``similarity``: of the most similar piece, from 0 to 1 (one less the distance for each character).
     ``score``: 1 if right. Raises MissingExtraError.
     """
-    said, wanted = _folded(answer), _folded(value)
-    if wanted.isdigit():
-        said = _GROUPED.sub(lambda match: match.group().replace(match.group(1), ""), said)
+    said, wanted = _GROUPED.sub(lambda match: match.group().replace(match.group(1), ""), _folded(answer)), _folded(value)
     if _holds(said, wanted):
         return {"score": 1.0, "right": True, "near": False, "similarity": 1.0}
     allowed = -(-len(wanted) // _NEAR)

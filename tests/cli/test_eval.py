@@ -148,8 +148,16 @@ def test_what_failed_is_a_row_and_is_done_again_if_asked_for(evaluate: Command, 
         assert evaluate(*asked).returncode == 12
         assert len(fake.requests) == 4
         mended = True
-        done = evaluate(*asked, "--retry-failed")
+        done = evaluate(*asked, "--retry-failed", "--json")
         assert done.returncode == 0, done.stderr
+        # Those that were done again are last in the file, but told in their place.
+        assert [row["task"] for row in rows(out / "needle.jsonl")] == ["number", "number", "word", "word"]
+        assert [(row["depth"], row["task"]) for row in json.loads(done.stdout)["rows"]] == [
+            (0, "word"),
+            (0, "number"),
+            (100, "word"),
+            (100, "number"),
+        ]
         assert len(fake.requests) == 6
         # Another model's rows are others, and so are those of another length of the answer.
         fake.model = "fake/Other"

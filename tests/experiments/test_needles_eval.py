@@ -224,9 +224,14 @@ def test_data_that_change_meanwhile_are_not_asked_about() -> None:
     planned = plan(survey(Needles(small), [Way("en", RenderConfig.preset("en"), {})]), "a", {})
     ids = {one.id for one in planned}
     assert [item.id for item in items(Needles(small), planned, ids)] == [one.id for one in planned]
-    for other in (replace(small, seed=2), replace(small, depths=(0,)), replace(small, depths=(0, 50, 100))):
+    samples = list(Needles(small).samples())
+    others = [samples[:1], [*samples, samples[0]], [samples[0], replace(samples[1], text=samples[0].text)]]
+    others.append([samples[0], replace(samples[1], expected={"value": "other"})])
+    for other in others:
+        changed = Needles(small)
+        changed.samples = lambda tasks=(), other=other: iter(other)  # type: ignore[method-assign, misc]
         with pytest.raises(InputError, match="data of needle have changed"):
-            list(items(Needles(other), planned, ids))
+            list(items(changed, planned, ids))
 
 
 def test_what_cannot_be_drawn_is_a_failed_row() -> None:

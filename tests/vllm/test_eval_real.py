@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from glyph_pipeline.errors import ConfigError
 from glyph_pipeline.serving import GlyphServer
 from tests.support.command import glyph_compress
 from tests.support.processes import command
@@ -60,3 +61,9 @@ def test_ruler_with_a_server_of_its_own_that_is_not_started_again(tiny_model: Pa
         assert process.returncode == 0, err
     assert again == out
     assert "Nothing is missing" in err
+    # A flag of vLLM may change what it answers: that is another row, for which one would have to be started.
+    with command(*asked, "--server-arg=--quantization=fp8", state=tmp_path / "state", python=tmp_path / "no-vllm") as (process, _):
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == ConfigError.exit_code, err
+        assert "no-vllm" in err
+    assert "Nothing is missing" not in err

@@ -99,8 +99,6 @@ def code_similarity(answer: str, expected: str) -> float:
     """LongBench's similarity of code: of the answer's first line with no backtick, ``#`` or ``//`` in it, by difflib, in whole per cent."""
     lines = answer.lstrip("\n").split("\n")
     line = next((line for line in lines if not any(mark in line for mark in ("`", "#", "//"))), "")
-    if line == expected:  # two empty ones are alike, too
-        return 1.0
     return round(100 * SequenceMatcher(None, line, expected).ratio()) / 100
 
 

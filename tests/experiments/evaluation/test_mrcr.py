@@ -105,7 +105,7 @@ def test_files_that_are_none_of_it(tmp_path: Path) -> None:
 
 
 def test_tasks_are_told_without_reading_the_conversations(tmp_path: Path) -> None:
-    parquet(tmp_path / "a.parquet", row(prompt="{"), row(n_needles=4, prompt="{"))
+    parquet(tmp_path / "a.parquet", {"n_needles": 2}, {"n_needles": 4})
     assert MRCR(tmp_path).tasks() == ["2needle", "4needle"]
 
 
