@@ -254,6 +254,10 @@ class GlyphPipeline:
         connection = self._connect()
         return self._tokenizer or connection.tokenizer, connection.vision
 
+    def reader_name(self) -> str:
+        """Who reads: the served model, or what else was given or found. Raises ServerError if its server doesn't answer."""
+        return self._connect().reader.name
+
     async def aclose(self) -> None:
         """Close connections and engines; the pipeline connects anew if it is used again."""
         connection, self._connection = self._connection, None

@@ -38,7 +38,7 @@ Exit codes:
 class LazyGroup(DefaultGroup):  # type: ignore[misc]
     """A group whose subcommands are imported when they are used: drawing should not wait for what serving needs."""
 
-    names = ("ask", "batch", "render", "sweep", "eval", "search", "bench", "fonts", "serve", "doctor")
+    names = ("ask", "batch", "render", "sweep", "eval", "search", "bench", "web", "fonts", "serve", "proxy", "doctor")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order of use."""

@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 
 @dataclass(slots=True)
 class Opened:
-    """A file, opened: the page, what it loaded besides itself, and what it wrote to the console."""
+    """A page that was opened: what it loaded besides itself, and what it wrote to the console."""
 
     page: BrowserPage
     requests: list[str] = field(default_factory=list)
@@ -22,20 +22,21 @@ class Opened:
 
 
 @contextmanager
-def opened(path: Path, width: int = 1280) -> Iterator[Opened]:
-    """The file in a browser that has no network."""
+def opened(where: Path | str, width: int = 1280) -> Iterator[Opened]:
+    """A file in a browser that has no network, or a URL."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     assert program, "the tests of HTML pages need Chromium (scripts/test installs it): apt-get install chromium"
+    url = where.as_uri() if isinstance(where, Path) else where
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:
-            page = browser.new_context(offline=True, viewport={"width": width, "height": 900}).new_page()
+            page = browser.new_context(offline=isinstance(where, Path), viewport={"width": width, "height": 900}).new_page()
             shown = Opened(page)
             page.on("request", lambda request: shown.requests.append(request.url))
             page.on("console", lambda message: shown.complaints.append(message.text))
             page.on("pageerror", lambda error: shown.complaints.append(str(error)))
-            page.goto(path.as_uri())
-            shown.requests.remove(path.as_uri())
+            page.goto(url)
+            shown.requests.remove(url)
             yield shown
         finally:
             browser.close()

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible proxy that draws long texts of chat messages as pages when that saves tokens."""

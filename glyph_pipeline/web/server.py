@@ -1,0 +1,123 @@
+"""Serves the page: uvicorn on one address, which answers under its own name only and lets the page load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import redirect_stdout, suppress
+from typing import Any
+
+from glyph_pipeline.addresses import is_loopback
+from glyph_pipeline.errors import UsageError
+from glyph_pipeline.web.page import CSS, Settings, build, gradio
+
+USER = "glyph"
+"""The name that goes with a password."""
+
+# The page's own scripts are inline and its workers are blobs; everything comes from this server, whatever gradio's template names.
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; worker-src 'self' blob:; connect-src 'self' ws: wss:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
+)
+_MAX_FILE = "50mb"
+
+
+def check_address(host: str, password: str | None) -> None:
+    """Raises UsageError for an address that others can reach, without a password."""
+    if not _is_ours(host) and not password:
+        raise UsageError(f"--host {host}: others could use the page and read what is asked.", hint="Give --password, or leave --host out.")
+
+
+def _is_ours(host: str) -> bool:
+    return is_loopback(host) and host.strip("[]") not in ("0.0.0.0", "::")
+
+
+class _Guard:
+    """Adds the headers that bind the browser to every response."""
+
+    _HEADERS = (
+        (b"content-security-policy", _POLICY.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    )
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        async def bound(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *self._HEADERS]}
+            await send(message)
+
+        await self._app(scope, receive, bound)
+
+
+def application(settings: Settings, host: str, password: str | None) -> Any:
+    """The ASGI application. Raises MissingExtraError and UsageError (see :func:`check_address`)."""
+    gr = gradio()
+    fastapi: Any = importlib.import_module("fastapi")
+    hosts: Any = importlib.import_module("starlette.middleware.trustedhost")
+    check_address(host, password)
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    app.add_middleware(_Guard)
+    if _is_ours(host):
+        # A foreign page could point its own name at this machine (DNS rebinding); under that name nothing is answered.
+        app.add_middleware(hosts.TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host], www_redirect=False)
+    # Fonts of the system: a theme's own would be fetched from a font server.
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    # Newer than the oldest gradio that will do: what was run is not to be kept.
+    later = {"run_history": False} if "run_history" in inspect.signature(gr.mount_gradio_app).parameters else {}
+    return gr.mount_gradio_app(
+        app,
+        build(settings),
+        "/",
+        server_name=host,
+        footer_links=[],
+        **later,
+        auth=(USER, password) if password else None,
+        allowed_paths=[str(settings.folder)],
+        show_error=True,
+        max_file_size=_MAX_FILE,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        theme=gr.themes.Default(**fonts),
+        css=CSS,
+    )
+
+
+def run(settings: Settings, host: str, port: int, password: str | None, on_ready: Callable[[str], object]) -> None:
+    """Serve until SIGINT or SIGTERM; ``port`` 0 is any free one. ``on_ready`` is told the page's URL.
+
+    Raises UsageError, also for an address that can't be listened on, and MissingExtraError.
+    """
+    uvicorn: Any = importlib.import_module("uvicorn")
+    with redirect_stdout(sys.stderr):  # some releases of gradio print there
+        app = application(settings, host, password)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host.strip("[]"), port))
+    except OSError as e:
+        listening.close()
+        raise UsageError(f"{host}:{port} can't be listened on: {e.strerror or e}.", hint="Give another --port; 0 is any free one.") from e
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3, server_header=False))
+
+    async def serve() -> None:
+        serving = asyncio.ensure_future(server.serve([listening]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.05)
+        if server.started:
+            shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+            on_ready(f"http://{shown}:{listening.getsockname()[1]}/")
+        await serving
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve())
