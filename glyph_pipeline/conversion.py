@@ -18,8 +18,12 @@ NAMES = {"pdf": "a PDF", "docx": "a Word document", "html": "an HTML page"}
 
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _HTML_BEGIN = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL
+    # A comment ends at its first end: were it left open which, many comments would take for ever.
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*<(?:!doctype\s+html|html)\b",
+    re.IGNORECASE | re.DOTALL,
 )
+# Bytes of all parts of a Word file, unpacked; the parsers take several times as much memory. A few MB may unpack to as many GB.
+MAX_UNPACKED = 512_000_000
 _lock = threading.Lock()
 
 
@@ -43,9 +47,12 @@ def converted(data: bytes, kind: str, name: str, encoding: str | None = None) ->
     """The text, with Markdown for headings, lists, tables and links; empty if there is none (a PDF of pictures).
 
     ``encoding`` is HTML's; without it a byte order mark or the page's own declaration decides, else UTF-8. Pictures are left out but for
-    their names; nothing is fetched. Raises MissingExtraError, EncodingError, and InputError if it can't be converted (damaged, or protected by a password).
+    their names; nothing is fetched. Raises MissingExtraError, EncodingError, and InputError if it can't be converted (damaged, protected by a
+    password, or a Word document that unpacks to more than MAX_UNPACKED).
     """
     converter = _converter(kind)
+    if kind == "docx":
+        _check_unpacked(data, name)
     if kind == "html":
         data, encoding = _decoded(data, name, encoding).encode("utf-8", "replace"), "utf-8"
     info = _markitdown("markitdown").StreamInfo(extension=f".{kind}", charset=encoding if kind == "html" else None)
@@ -66,13 +73,13 @@ def _decoded(data: bytes, name: str, encoding: str | None) -> str:
     without_mark, marked = soup.EncodingDetector.strip_byte_order_mark(data)
     try:
         text: str = without_mark.decode(encoding or marked or declared)
-    except LookupError:
-        raise EncodingError(
-            f"{name!r} says that it is in {declared!r}, which is no encoding.", hint="Name the right one with --encoding."
-        ) from None
     except UnicodeError as e:
         raise EncodingError(
             f"{name!r} is not valid {declared}: {e}.", hint="Name its encoding with --encoding (e.g. latin-1), or mend the file."
+        ) from None
+    except (LookupError, ValueError):  # a name with a NUL in it is a ValueError
+        raise EncodingError(
+            f"{name!r} says that it is in {declared!r}, which is no encoding.", hint="Name the right one with --encoding."
         ) from None
     return text
 
@@ -85,6 +92,17 @@ def _is_word(data: bytes) -> bool:
         return False
 
 
+def _check_unpacked(data: bytes, name: str) -> None:
+    """Raise InputError if the parts are too large together. What they say of their size binds: zipfile hands out no more."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    if size > MAX_UNPACKED:
+        raise InputError(
+            f"{name!r} is a Word document that unpacks to {size:,} bytes; more than {MAX_UNPACKED:,} are not read.",
+            hint="Save it as text, or in parts, and without its pictures.",
+        )
+
+
 def _reason(error: Exception) -> str:
     """In one line."""
     words = str(error).strip().splitlines()
@@ -92,7 +110,7 @@ def _reason(error: Exception) -> str:
 
 
 def _hint(error: Exception) -> str:
-    if "Password" in _reason(error) or "Encrypt" in _reason(error):
+    if any(word in _reason(error).lower() for word in ("password", "encrypt")):
         return "It is protected: save it without its password first."
     return "Open it in its own program and save it anew, or save it as text."
 

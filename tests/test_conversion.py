@@ -17,7 +17,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen import canvas
 from reportlab.platypus import Paragraph, SimpleDocTemplate
 
-from glyph_pipeline import Document
+from glyph_pipeline import Document, conversion
 from glyph_pipeline.errors import BinaryDocumentError, EmptyDocumentError, EncodingError, InputError
 from tests.support.command import glyph_compress
 
@@ -99,6 +99,31 @@ def test_html_says_its_encoding_or_is_told(declared: str | None, tmp_path: Path)
     assert "Käse" in Document.read(path).text
     path.write_bytes(b"<html><head><meta charset='klingon'></head><body>x</body></html>")
     with pytest.raises(EncodingError, match="klingon"):
+        Document.read(path)
+    path.write_bytes(b"<html><head><meta charset='a\x00b'></head><body>x</body></html>")
+    with pytest.raises(EncodingError, match="no encoding"):
+        Document.read(path)
+
+
+def test_comments_before_the_first_tag(tmp_path: Path) -> None:
+    comments = "<!-- > -- -->\n<!---->" * 150
+    path = tmp_path / "page"
+    path.write_text(f"{comments}<html><body><p>Rope</p></body></html>")
+    assert Document.read(path).text == "Rope"
+    path.write_text(f"{comments}Rope")  # a reader of them that tried every way to part them would take for ever
+    assert Document.read(path).text == f"{comments}Rope"
+
+
+def test_a_word_document_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = word(tmp_path / "a.docx")
+    with zipfile.ZipFile(path) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+    monkeypatch.setattr(conversion, "MAX_UNPACKED", size)
+    assert FACT in Document.read(path).text
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/media/zeros", bytes(1_000_000))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(InputError, match=rf"unpacks to {size + 1_000_000:,} bytes"):
         Document.read(path)
 
 

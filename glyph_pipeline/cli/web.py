@@ -49,6 +49,9 @@ def web(
         raise UsageError("--text-model was given without --text-url.", hint="Say where that model is served.")
     # Before gradio is imported, which reads it then; and what is dropped on the page is gone with the folder.
     with tempfile.TemporaryDirectory(prefix="glyph-web-") as folder:
+        # Whatever else was set for other pages of gradio: paths to hand out, a mount point, an editor of its source.
+        for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+            del os.environ[name]
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         _serve(Path(folder), host, listen, password, _text_side(text_url, text_model, text_key), options)

@@ -138,7 +138,7 @@ def _listening(host: str, port: int) -> socket.socket:
         # Made with its protocol named: asyncio sends small pieces at once (TCP_NODELAY) only where it knows that it is TCP, and
         # a response is two pieces, of which the second would wait 40 ms for the first one's acknowledgement.
         listening = socket.socket(family, kind, protocol)
-    except OSError as e:
+    except (OSError, UnicodeError) as e:  # UnicodeError: a name that can't be one
         raise _cannot(host, port, e) from e
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -151,7 +151,8 @@ def _listening(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _cannot(host: str, port: int, error: OSError) -> ServerStartError:
+def _cannot(host: str, port: int, error: OSError | UnicodeError) -> ServerStartError:
     return ServerStartError(
-        f"The proxy can't listen on {host} port {port}: {error.strerror or error}.", hint="Name another --host or --port (0: any free one)."
+        f"The proxy can't listen on {host} port {port}: {getattr(error, 'strerror', None) or error}.",
+        hint="Name another --host or --port (0: any free one).",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,7 +82,7 @@ class Upstream:
                 fresh = fresh or event == "connection.connect_tcp.started"
 
             request = self._client.build_request(
-                method, self._settings.upstream + path, headers=headers, content=body, extensions={"trace": trace}
+                method, self._settings.upstream + path, headers=_raw(headers), content=body, extensions={"trace": trace}
             )
             try:
                 return await self._client.send(request, stream=True)
@@ -152,6 +152,8 @@ class Upstream:
                 roots = {entry["id"]: entry.get("root") for entry in response.json()["data"]}
             except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
                 return GLM_4V
+            if model not in roots:  # a client may name anything, of any length: that is not kept
+                return GLM_4V
             if len(self._vision) >= _MODELS_REMEMBERED:
                 self._vision.clear()
             self._vision[model] = _of_folder(roots.get(model))
@@ -186,8 +188,13 @@ def _end_to_end(headers: Iterable[tuple[bytes, bytes]], dropped: frozenset[str])
     ]
 
 
-def _authorization(headers: Headers) -> Mapping[str, str]:
-    return {name: value for name, value in headers if name == "authorization"}
+def _authorization(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return _raw([(name, value) for name, value in headers if name == "authorization"])
+
+
+def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """As bytes: of strings httpx takes ASCII alone, and a client may send others."""
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 def _of_folder(root: object) -> VisionArithmetic:

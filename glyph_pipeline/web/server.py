@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import ipaddress
+import re
 import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import redirect_stdout, suppress
 from typing import Any
 
-from glyph_pipeline.addresses import is_loopback
 from glyph_pipeline.errors import UsageError
 from glyph_pipeline.web.page import CSS, Settings, build, gradio
 
@@ -21,8 +22,9 @@ USER = "glyph"
 # The page's own scripts are inline and its workers are blobs; everything comes from this server, whatever gradio's template names.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self' data:; worker-src 'self' blob:; connect-src 'self' ws: wss:; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
+    "font-src 'self' data:; worker-src 'self' blob:; connect-src 'self'; form-action 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
+_REMOTE_FILE = re.compile(r"/(?:file[=/]|proxy=)https?:/", re.IGNORECASE)
 _MAX_FILE = "50mb"
 
 
@@ -33,11 +35,21 @@ def check_address(host: str, password: str | None) -> None:
 
 
 def _is_ours(host: str) -> bool:
-    return is_loopback(host) and host.strip("[]") not in ("0.0.0.0", "::")
+    """Whether only this machine can reach what listens there. 0 and 0.0 mean all networks, as 0.0.0.0 does: no other spelling is taken."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class _Guard:
-    """Adds the headers that bind the browser to every response."""
+    """Adds the headers that bind the browser to every response, and refuses what a page of elsewhere sends or embeds.
+
+    Such a page could not read the answers, but it could fill the disk with files, or ask. Nor is anything fetched from elsewhere for a
+    client: gradio would hand on what lies behind a URL, and the policy that allows this server alone would allow that.
+    """
 
     _HEADERS = (
         (b"content-security-policy", _POLICY.encode()),
@@ -49,12 +61,30 @@ class _Guard:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        if scope["type"] in ("http", "websocket") and (_is_foreign(scope) or _REMOTE_FILE.search(scope["path"])):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+            await send(
+                {"type": "http.response.body", "body": b"Not for other web pages, and nothing from elsewhere. Open the page itself."}
+            )
+            return
+
         async def bound(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *self._HEADERS]}
             await send(message)
 
         await self._app(scope, receive, bound)
+
+
+def _is_foreign(scope: Any) -> bool:
+    """Whether a browser says that a page of elsewhere asks; following a link there is no more than opening this page."""
+    headers = {name: value for name, value in scope["headers"] if name.startswith(b"sec-fetch-")}
+    if headers.get(b"sec-fetch-site") != b"cross-site":
+        return False
+    return scope.get("method") not in ("GET", "HEAD") or headers.get(b"sec-fetch-mode") != b"navigate"
 
 
 def application(settings: Settings, host: str, password: str | None) -> Any:
@@ -87,6 +117,7 @@ def application(settings: Settings, host: str, password: str | None) -> Any:
         ssr_mode=False,
         enable_monitoring=False,
         pwa=False,
+        mcp_server=False,
         theme=gr.themes.Default(**fonts),
         css=CSS,
     )
@@ -105,9 +136,11 @@ def run(settings: Settings, host: str, port: int, password: str | None, on_ready
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host.strip("[]"), port))
-    except OSError as e:
+    except (OSError, UnicodeError) as e:  # UnicodeError: a name that can't be one
         listening.close()
-        raise UsageError(f"{host}:{port} can't be listened on: {e.strerror or e}.", hint="Give another --port; 0 is any free one.") from e
+        raise UsageError(
+            f"{host}:{port} can't be listened on: {getattr(e, 'strerror', None) or e}.", hint="Give another --port; 0 is any free one."
+        ) from e
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3, server_header=False))
 
     async def serve() -> None:

@@ -69,6 +69,15 @@ def test_a_clients_own_key_is_forwarded_where_there_is_no_other(post: Poster, up
     assert upstream.chats[0].header("authorization") == ["Bearer the-clients-own"]
 
 
+def test_a_header_that_is_not_ascii_passes(post: Poster, upstream: Recorder) -> None:
+    headers = [(b"X-Name", "Zo\u00eb".encode("latin-1")), (b"Authorization", "Bearer \u00e9".encode("latin-1"))]
+    response = httpx.post(post.url, json={"model": "m", "messages": [{"role": "user", "content": LONG}]}, headers=headers, timeout=60)
+    assert (response.status_code, response.headers["x-glyph-pages"]) == (200, "1")
+    (taken,) = upstream.chats
+    assert (taken.header("x-name"), taken.header("authorization")) == (["Zo\u00eb"], ["Bearer \u00e9"])
+    assert upstream.tokenized[0].header("authorization") == ["Bearer \u00e9"]
+
+
 def test_headers_of_a_hop_stay_there(proxy: ProxyServer, upstream: Recorder) -> None:
     upstream.reply = lambda taken: Reply(
         headers={
@@ -356,6 +365,11 @@ def test_settings_that_cannot_be_used(settings: dict[str, Any]) -> None:
 def test_policies_that_cannot_be_used(policy: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(policy))):
         DrawPolicy(**policy)
+
+
+def test_an_address_that_can_be_none() -> None:
+    with pytest.raises(ServerStartError, match=r"can't listen on a\.\.b"):
+        ProxyServer(ProxySettings("http://127.0.0.1:1", host="a..b", api_key=KEY, port=0))
 
 
 def test_a_port_that_is_taken() -> None:

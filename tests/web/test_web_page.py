@@ -223,10 +223,10 @@ def test_a_server_that_fails_is_told_and_stop_ends_a_request(tmp_path: Path) -> 
         expect(page.locator("#glyph-answer-status .glyph-error")).to_contain_text("the model is <i>out</i>", timeout=DRAWN)
 
 
-def status(url: str, **headers: str) -> int:
+def status(url: str, method: str = "GET", **headers: str) -> int:
     parts = urlsplit(url)
     with closing(http.client.HTTPConnection(parts.netloc, timeout=30)) as connection:
-        connection.request("GET", parts.path or "/", headers=headers)
+        connection.request(method, parts.path or "/", headers={name.replace("_", "-"): value for name, value in headers.items()})
         return connection.getresponse().status
 
 
@@ -234,9 +234,13 @@ def test_foreign_names_are_refused_and_others_need_a_password(tmp_path: Path) ->
     with site(tmp_path, "--reader", "ocr") as (url, _):
         assert status(url) == 200
         assert status(url, Host="evil.example") == 400
-    refused = glyph_compress("web", "--reader", "ocr", "--host", "0.0.0.0", "--listen", "0", state=tmp_path)
-    assert refused.returncode == 2
-    assert "--password" in refused.stderr
+    for host in ("0.0.0.0", "0", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0"):  # all of them mean all networks
+        refused = glyph_compress("web", "--reader", "ocr", "--host", host, "--listen", "0", state=tmp_path)
+        assert refused.returncode == 2
+        assert "--password" in refused.stderr
+    impossible = glyph_compress("web", "--reader", "ocr", "--host", "a..b", "--password", "sesame", state=tmp_path)
+    assert impossible.returncode == 2
+    assert "can't be listened on" in impossible.stderr
     (tmp_path / "locked").mkdir()
     with site(tmp_path / "locked", "--reader", "ocr", "--host", "0.0.0.0", GLYPH_WEB_PASSWORD="sesame") as (url, _):
         url = url.replace("0.0.0.0", "127.0.0.1")
@@ -246,6 +250,25 @@ def test_foreign_names_are_refused_and_others_need_a_password(tmp_path: Path) ->
             shown.page.locator("input[type=password]").fill("sesame")
             shown.page.get_by_role("button", name="Login").click()
             expect(shown.page.locator("#glyph-text textarea")).to_be_visible(timeout=DRAWN)
+
+
+def test_pages_of_elsewhere_cannot_send_or_embed_and_nothing_of_elsewhere_is_fetched(tmp_path: Path) -> None:
+    with (
+        running(Fake(lambda handler, body: None)) as fake,
+        site(tmp_path, "--reader", "ocr", GRADIO_ROOT_PATH="/elsewhere", GRADIO_MCP_SERVER="true") as (url, _),
+    ):
+        assert status(url, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 200  # a link to the page
+        assert status(f"{url}theme.css", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors") == 403
+        assert status(f"{url}theme.css", Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="no-cors") == 200
+        for path in ("gradio_api/upload", "gradio_api/queue/join", "login"):
+            assert status(url + path, "POST", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 403
+        assert status(f"{url}gradio_api/file={fake.base_url}/models") == 403
+        with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)) as connection:
+            connection.request("GET", "/config")
+            response = connection.getresponse()
+            assert "elsewhere" not in response.read().decode()
+            policy = dict(entry.strip().split(" ", 1) for entry in str(response.headers["content-security-policy"]).split(";"))
+        assert policy["default-src"] == policy["connect-src"] == policy["form-action"] == "'self'"
 
 
 def test_mistakes(tmp_path: Path) -> None:
