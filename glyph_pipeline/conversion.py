@@ -57,12 +57,13 @@ def converted(data: bytes, kind: str, name: str, encoding: str | None = None) ->
         data, encoding = _decoded(data, name, encoding).encode("utf-8", "replace"), "utf-8"
     info = _markitdown("markitdown").StreamInfo(extension=f".{kind}", charset=encoding if kind == "html" else None)
     try:
-        with warnings.catch_warnings():
+        # One at a time: the parsers below are not said to be thread-safe, and neither is catching warnings.
+        with _lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # One at a time: the parsers below are not said to be thread-safe, and neither is catching warnings.
-            with _lock:
-                text: str = converter.convert(io.BytesIO(data), info).text_content
+            text: str = converter.convert(io.BytesIO(data), info).text_content
     except Exception as e:  # whatever the parsers below it raise at a damaged file
+        if type(e).__name__ == "MissingDependencyException":  # markitdown is here, but not its part for this format
+            raise MissingExtraError("Reading PDF, Word and HTML files", "docs", package=f"markitdown[{kind}]") from e
         raise InputError(f"{name!r} is {NAMES[kind]} that can't be converted: {_reason(e)}.", hint=_hint(e)) from e
     return text
 

@@ -150,8 +150,12 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
 def _converted(data: bytes, kind: str, name: str, encoding: str | None) -> str:
     text = converted(data, kind, name, encoding)
     if not text.strip():
+        if kind == "pdf":
+            raise EmptyDocumentError(
+                f"{name!r} is a PDF without text: its pages may be pictures.", hint="Put a layer of text under them by OCR first."
+            )
         raise EmptyDocumentError(
-            f"{name!r} is {NAMES[kind]} without text: its pages may be pictures.", hint="Put a layer of text under them by OCR first."
+            f"{name!r} is {NAMES[kind]} without text.", hint="Pictures in it are not read, nor what a script would write."
         )
     return text
 

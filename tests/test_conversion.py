@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_html_says_its_encoding_or_is_told(declared: str | None, tmp_path: Path)
         Document.read(path)
 
 
+def test_warnings_are_caught_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second that caught them meanwhile would put the first one's silence back for the whole process."""
+    before = list(warnings.filters)
+    waiting: list[bool] = []
+
+    class Lock:
+        def __enter__(self) -> None:
+            waiting.append(list(warnings.filters) == before)
+
+        def __exit__(self, *failure: object) -> None:
+            waiting.append(list(warnings.filters) == before)
+
+    monkeypatch.setattr(conversion, "_lock", Lock())
+    assert FACT in Document.read(html(tmp_path / "a.html")).text
+    assert waiting == [True, True]
+
+
 def test_comments_before_the_first_tag(tmp_path: Path) -> None:
     comments = "<!-- > -- -->\n<!---->" * 150
     path = tmp_path / "page"
@@ -149,8 +167,9 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path, capfd: pytest.Capture
     with pytest.raises(EmptyDocumentError, match="pictures"):
         Document.read(tmp_path / "scanned.pdf")
     (tmp_path / "empty.html").write_text("<html><body> </body></html>")
-    with pytest.raises(EmptyDocumentError, match="HTML"):
+    with pytest.raises(EmptyDocumentError, match="HTML") as caught:
         Document.read(tmp_path / "empty.html")
+    assert "OCR" not in str(caught.value)  # that is advice for pictures of pages
     assert capfd.readouterr() == ("", "")
 
 
@@ -190,5 +209,10 @@ def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "markitdown.py").write_text("raise ImportError('not here')")
     done = glyph_compress(pdf(tmp_path / "a.pdf"), state=tmp_path, PYTHONPATH=str(tmp_path / "without"))
+    assert done.returncode == 6
+    assert "glyph-pipeline[docs]" in done.stderr
+    (tmp_path / "partly").mkdir()
+    (tmp_path / "partly" / "mammoth.py").write_text("raise ImportError('not here')")
+    done = glyph_compress(word(tmp_path / "a.docx"), state=tmp_path, PYTHONPATH=str(tmp_path / "partly"))
     assert done.returncode == 6
     assert "glyph-pipeline[docs]" in done.stderr

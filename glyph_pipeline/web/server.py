@@ -73,7 +73,9 @@ class _Guard:
 
         async def bound(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *self._HEADERS]}
+                # Gradio lets pages of any origin read along, unless it is reached as localhost or 127.0.0.1.
+                headers = [pair for pair in message.get("headers", ()) if not pair[0].lower().startswith(b"access-control-")]
+                message = {**message, "headers": [*headers, *self._HEADERS]}
             await send(message)
 
         await self._app(scope, receive, bound)

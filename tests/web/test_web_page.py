@@ -264,8 +264,10 @@ def test_pages_of_elsewhere_cannot_send_or_embed_and_nothing_of_elsewhere_is_fet
             assert status(url + path, "POST", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate") == 403
         assert status(f"{url}gradio_api/file={fake.base_url}/models") == 403
         with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)) as connection:
-            connection.request("GET", "/config")
+            connection.request("GET", "/config", headers={"Host": "[::1]", "Origin": "http://evil.example"})
             response = connection.getresponse()
+            assert response.status == 200
+            assert not [name for name in response.headers if name.lower().startswith("access-control-")]
             assert "elsewhere" not in response.read().decode()
             policy = dict(entry.strip().split(" ", 1) for entry in str(response.headers["content-security-policy"]).split(";"))
         assert policy["default-src"] == policy["connect-src"] == policy["form-action"] == "'self'"
