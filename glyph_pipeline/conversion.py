@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import os
+import pickle
 import re
+import subprocess
+import sys
 import threading
 import warnings
 import zipfile
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from glyph_pipeline.errors import EncodingError, InputError, MissingExtraError
+from glyph_pipeline.errors import EncodingError, GlyphError, InputError, MissingExtraError
 
 NAMES = {"pdf": "a PDF", "docx": "a Word document", "html": "an HTML page"}
 """What is converted."""
@@ -24,6 +30,9 @@ _HTML_BEGIN = re.compile(
 )
 # Bytes of all parts of a Word file, unpacked; the parsers take several times as much memory. A few MB may unpack to as many GB.
 MAX_UNPACKED = 512_000_000
+PDF_SECONDS = 600.0
+PDF_MEMORY = 4 * 2**30
+"""What the conversion of a PDF may take: seconds, and bytes of address space."""
 _lock = threading.Lock()
 
 
@@ -48,8 +57,68 @@ def converted(data: bytes, kind: str, name: str, encoding: str | None = None) ->
 
     ``encoding`` is HTML's; without it a byte order mark or the page's own declaration decides, else UTF-8. Pictures are left out but for
     their names; nothing is fetched. Raises MissingExtraError, EncodingError, and InputError if it can't be converted (damaged, protected by a
-    password, or a Word document that unpacks to more than MAX_UNPACKED).
+    password, a Word document that unpacks to more than MAX_UNPACKED, or a PDF that takes longer than PDF_SECONDS or more than PDF_MEMORY).
     """
+    if kind == "pdf":
+        return _in_own_process(data, name)
+    return _converted(data, kind, name, encoding)
+
+
+def _in_own_process(data: bytes, name: str) -> str:
+    """A PDF of a megabyte may unpack to a gigabyte and keep its parser busy for hours: it gets a process that can be ended."""
+    # As in batch/drawing.py: not -m, which would put the working folder on the path.
+    program = f"import sys; sys.path[:] = {[str(Path(entry).absolute()) for entry in sys.path]!r}; from glyph_pipeline.conversion import main; main()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            input=pickle.dumps((data, name, PDF_MEMORY)),
+            capture_output=True,
+            timeout=PDF_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"{name!r} is a PDF that was not converted within {PDF_SECONDS:g} s.", hint="Save it as text, or in parts."
+        ) from None
+    try:
+        answer = pickle.loads(done.stdout)
+    except (EOFError, pickle.UnpicklingError):
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise InputError(
+            f"{name!r} is a PDF that can't be converted: its process ended with {done.returncode}{f', {said[-1]}' if said else ''}.",
+            hint="Save it as text, or in parts.",
+        ) from None
+    if isinstance(answer, GlyphError):
+        raise answer
+    return str(answer)
+
+
+def main() -> None:
+    """The process that converts one PDF: from standard input to standard output, as pickles; both ends are this package."""
+    data, name, memory = pickle.loads(sys.stdin.buffer.read())
+    # What a library may print must not get among the answer.
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with suppress(ImportError, ValueError, OSError):  # no such limits on Windows; a stricter one of the user's stands
+        resource: Any = importlib.import_module("resource")
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        # It ends also if whoever started it was killed.
+        resource.setrlimit(resource.RLIMIT_CPU, (int(PDF_SECONDS), int(PDF_SECONDS) + 5))
+    answer: str | GlyphError
+    try:
+        answer = _converted(data, "pdf", name, None)
+    except GlyphError as e:
+        answer = e
+    except MemoryError:
+        answer = InputError(
+            f"{name!r} is a PDF that needs more than {memory / 2**30:.1f} GiB of memory to be converted.",
+            hint="Save it as text, or in parts.",
+        )
+    with outgoing:
+        outgoing.write(pickle.dumps(answer))
+
+
+def _converted(data: bytes, kind: str, name: str, encoding: str | None) -> str:
     converter = _converter(kind)
     if kind == "docx":
         _check_unpacked(data, name)
@@ -61,6 +130,8 @@ def converted(data: bytes, kind: str, name: str, encoding: str | None = None) ->
         with _lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             text: str = converter.convert(io.BytesIO(data), info).text_content
+    except MemoryError:
+        raise
     except Exception as e:  # whatever the parsers below it raise at a damaged file
         if type(e).__name__ == "MissingDependencyException":  # markitdown is here, but not its part for this format
             raise MissingExtraError("Reading PDF, Word and HTML files", "docs", package=f"markitdown[{kind}]") from e

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -170,6 +171,24 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path, capfd: pytest.Capture
     with pytest.raises(EmptyDocumentError, match="HTML") as caught:
         Document.read(tmp_path / "empty.html")
     assert "OCR" not in str(caught.value)  # that is advice for pictures of pages
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [("PDF_SECONDS", 3.0, "not converted within 3 s"), ("PDF_MEMORY", 700_000_000, "more than 0.7 GiB of memory")],
+)
+def test_a_pdf_that_never_ends_is_given_up(
+    limit: str, value: float, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bomb = tmp_path / "bomb.pdf"
+    drawing = canvas.Canvas(str(bomb), pageCompression=1)
+    drawing._code = ["1 0 0 1 0 0 cm BT ET " * 20_000_000]  # 440 MB, of which zlib makes half a megabyte
+    drawing.save()
+    assert bomb.stat().st_size < 3_000_000
+    monkeypatch.setattr(conversion, limit, value)
+    with pytest.raises(InputError, match=re.escape(words)):
+        Document.read(bomb)
     assert capfd.readouterr() == ("", "")
 
 
