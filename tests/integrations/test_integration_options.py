@@ -135,6 +135,7 @@ def test_text_that_turns_out_otherwise_when_asked_again_follows_after_a_blank_li
 def test_a_stream_that_is_left_inside_a_loop_ends_with_the_next_event(fake_pipeline: Any) -> None:
     held = Held([{"reasoning": "Hm."}, {"content": "On "}])
     pipeline, _ = fake_pipeline(held)
+    before = set(threading.enumerate())
 
     async def leave() -> None:
         stream = events_of(pipeline, [Document("The ferry ran on Thursdays.")], "When?")
@@ -142,7 +143,8 @@ def test_a_stream_that_is_left_inside_a_loop_ends_with_the_next_event(fake_pipel
         stream.close()
 
     asyncio.run(leave())
-    driving = [thread for thread in threading.enumerate() if thread.name == "glyph-pipeline"]
+    driving = [thread for thread in threading.enumerate() if thread.name == "glyph-pipeline" and thread not in before]
+    assert driving
     held.release()
     for thread in driving:
         thread.join(PATIENCE_S)
