@@ -104,7 +104,10 @@ def run_step(loop: asyncio.AbstractEventLoop, task: asyncio.Task[_T]) -> _T:
         return loop.run_until_complete(task)
     signal.signal(signal.SIGINT, on_interrupt)
     try:
-        return loop.run_until_complete(task)
+        result = loop.run_until_complete(task)
+        # An interrupt that came as the step ended had nothing left to cancel, and is one all the same.
+        if not interrupted:
+            return result
     except asyncio.CancelledError:
         if not interrupted:
             raise

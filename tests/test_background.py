@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -53,6 +54,17 @@ def test_ctrl_c_at_many_moments_never_hangs() -> None:
             interrupted_after(delay, loop, task)
         assert loop.run_until_complete(ended(task))
         loop.close()
+
+
+def test_ctrl_c_as_the_step_ends_is_not_lost() -> None:
+    async def step() -> int:
+        signal.raise_signal(signal.SIGINT)  # before the loop could cancel anything, the step is over
+        return 42
+
+    loop = asyncio.new_event_loop()
+    with closing(loop), pytest.raises(KeyboardInterrupt):
+        run_step(loop, loop.create_task(step()))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_step_that_ends_by_itself_gives_its_result() -> None:
