@@ -12,6 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import redirect_stdout, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from glyph_pipeline.errors import UsageError
 from glyph_pipeline.web.page import CSS, Settings, build, gradio
@@ -44,6 +45,9 @@ def _is_ours(host: str) -> bool:
         return False
 
 
+_LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
 class _Guard:
     """Adds the headers that bind the browser to every response, and refuses what a page of elsewhere sends or embeds.
 
@@ -57,15 +61,17 @@ class _Guard:
         (b"referrer-policy", b"no-referrer"),
     )
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, names: frozenset[str] | None) -> None:
         self._app = app
+        self._names = names
 
     async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
-        if scope["type"] in ("http", "websocket") and (_is_foreign(scope) or _REMOTE_FILE.search(scope["path"])):
+        status = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
+        if status is not None:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
                 return
-            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
             await send(
                 {"type": "http.response.body", "body": b"Not for other web pages, and nothing from elsewhere. Open the page itself."}
             )
@@ -80,6 +86,22 @@ class _Guard:
 
         await self._app(scope, receive, bound)
 
+    def _refusal(self, scope: Any) -> int | None:
+        """The HTTP status of a refusal, None if there is none."""
+        # Not starlette's TrustedHostMiddleware, which in 1.0 takes no IPv6 address for a name.
+        if self._names is not None and _host(scope) not in self._names:
+            return 400
+        return 403 if _is_foreign(scope) or _REMOTE_FILE.search(scope["path"]) else None
+
+
+def _host(scope: Any) -> str | None:
+    """The name under which this server was asked, without port and brackets; None if there is none that can be one."""
+    given = [value for name, value in scope["headers"] if name == b"host"]
+    try:
+        return urlsplit(f"//{given[0].decode('ascii')}").hostname if len(given) == 1 else None
+    except ValueError:  # not ASCII, or half a bracket
+        return None
+
 
 def _is_foreign(scope: Any) -> bool:
     """Whether a browser says that a page of elsewhere asks; following a link there is no more than opening this page."""
@@ -93,14 +115,10 @@ def application(settings: Settings, host: str, password: str | None) -> Any:
     """The ASGI application. Raises MissingExtraError and UsageError (see :func:`check_address`)."""
     gr = gradio()
     fastapi: Any = importlib.import_module("fastapi")
-    hosts: Any = importlib.import_module("starlette.middleware.trustedhost")
     check_address(host, password)
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    app.add_middleware(_Guard)
-    if _is_ours(host):
-        # A foreign page could point its own name at this machine (DNS rebinding); under that name nothing is answered.
-        app.add_middleware(hosts.TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", host], www_redirect=False)
+    app.add_middleware(_Guard, names=_LOCAL_NAMES | {host.lower().strip("[]")} if _is_ours(host) else None)
     # Fonts of the system: a theme's own would be fetched from a font server.
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     # Newer than the oldest gradio that will do: what was run is not to be kept.
