@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glyph_pipeline.tokens.vision import GLM_4V
 
@@ -44,3 +45,16 @@ class Page:
         image = Image.open(io.BytesIO(self.png))
         image.load()
         return image
+
+
+def page_facts(page: Page) -> dict[str, Any]:
+    """What ``pages.json`` tells of a page whose picture lies beside it."""
+    return {
+        "number": page.number,
+        "width": page.width,
+        "height": page.height,
+        "start": page.start,
+        "end": page.end,
+        "vision_tokens": page.vision_tokens,
+        "sha256": hashlib.sha256(page.png).hexdigest(),
+    }

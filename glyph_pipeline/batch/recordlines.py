@@ -79,3 +79,9 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def records_of(path: Path) -> dict[str, Mapping[str, Any]]:
+    """The records of a file that a store has checked, by id, in the order in which they were written."""
+    with path.open(encoding="utf-8") as file:
+        return {record["id"]: record for record in map(json.loads, file)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -191,6 +190,8 @@ def _measured(
     run: Bench, cells: Sequence[Cell], store: ResultStore, notice: Callable[[str], None], status: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """The records of all cells, in their order; what is in the store already is taken from there."""
+    from glyph_pipeline.batch.recordlines import records_of
+
     for message in store.notices:
         notice(message)
     keys = {run.key(cell): cell for cell in cells}
@@ -215,9 +216,8 @@ def _measured(
         except GlyphError:
             notice(f"{len(keys) - len(missing) + done:,} of {len(keys):,} cells are measured; they are in {store.path}.")
             raise
-    with store.path.open(encoding="utf-8") as file:
-        found = {record["id"]: record for record in map(json.loads, file)}
-    return [found[key] for key in keys]
+    found = records_of(store.path)
+    return [dict(found[key]) for key in keys]
 
 
 def _vllm_bench(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import hashlib
 import json
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import click
 
 from glyph_pipeline.files import not_written, write_whole
-from glyph_pipeline.page import Page
+from glyph_pipeline.page import Page, page_facts
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.report import CompressionReport
 
@@ -47,19 +46,7 @@ class PageFolder:
         if self._several:
             file = f"{self._folder_of(page.document or 'document')}/{file}"
         self._write(file, page.png)
-        self._entries.append(
-            {
-                "file": file,
-                "document": page.document,
-                "number": page.number,
-                "width": page.width,
-                "height": page.height,
-                "start": page.start,
-                "end": page.end,
-                "vision_tokens": page.vision_tokens,
-                "sha256": hashlib.sha256(page.png).hexdigest(),
-            }
-        )
+        self._entries.append({"file": file, "document": page.document, **page_facts(page)})
 
     def finish(self, report: CompressionReport, config: RenderConfig) -> None:
         """Write the index, with report and configuration; pages of a former run that were not drawn again are removed."""

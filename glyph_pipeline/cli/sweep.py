@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -80,6 +79,7 @@ def sweep(
     quiet: bool,
 ) -> int:
     """Draw DOC... with every configuration of a grid. What was drawn before, with the same text, fonts and version, is not drawn again."""
+    from glyph_pipeline.batch.recordlines import records_of
     from glyph_pipeline.batch.store import ResultStore
     from glyph_pipeline.document import as_documents
     from glyph_pipeline.experiments.grid import Grid
@@ -97,7 +97,7 @@ def sweep(
     with ResultStore(records) as store:
         for notice in store.notices:
             console.print(escape(notice), soft_wrap=True)
-        outcomes = _outcomes(records)
+        outcomes = records_of(records)
         missing = [case for case in wanted if case.key not in outcomes]
         if len(missing) < len(wanted):
             console.print(f"{len(wanted) - len(missing):,} of {len(wanted):,} are drawn already.")
@@ -138,6 +138,7 @@ def sweep(
 
 def _legibility(folder: Path, drawn: Sequence[SweepCase], sample: Sample, family: str, console: Console) -> dict[str, dict[str, float]]:
     """The error rates of each drawing, by its key; what was read before is not read again."""
+    from glyph_pipeline.batch.recordlines import records_of
     from glyph_pipeline.batch.store import ResultStore
     from glyph_pipeline.experiments.readings import error_rates, missing, readings
     from glyph_pipeline.reading.ocr import OCRReader
@@ -151,7 +152,7 @@ def _legibility(folder: Path, drawn: Sequence[SweepCase], sample: Sample, family
             store.add(
                 {"id": reading.id, "status": "ok", "reader": reader.name, "measure": reading.measure, **reading.read(reader.transcribe)}
             )
-    read = _outcomes(folder / _READINGS)
+    read = records_of(folder / _READINGS)
     return {key: error_rates(of_case, read) for key, of_case in wanted.items()}
 
 
@@ -168,12 +169,6 @@ def _write_report(
         console.print(escape(str(e)), soft_wrap=True)
     else:
         console.print(escape(f"Report: {path}"), soft_wrap=True)
-
-
-def _outcomes(records: Path) -> dict[str, Mapping[str, Any]]:
-    """What earlier runs drew, by key; the store has checked the lines."""
-    with records.open(encoding="utf-8") as file:
-        return {record["id"]: record for record in map(json.loads, file)}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

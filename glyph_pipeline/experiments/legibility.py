@@ -88,17 +88,6 @@ def random_page(config: RenderConfig) -> Page:
     return next(Renderer(config).render(" ".join(words)))
 
 
-def measured(
-    document: Document, config: RenderConfig, sample: Sample, family: VisionArithmetic, transcribe: Transcribe
-) -> dict[str, dict[str, int]]:
-    """A sample of a document and a page of random strings, drawn with ``config`` and read back: ``text`` and ``random``, each the
-    fields of a ReadBack. Raises MissingExtraError."""
-    return {
-        "text": text_read_back(document, config, sample, family, transcribe),
-        "random": random_read_back(config, family, transcribe),
-    }
-
-
 def text_read_back(
     document: Document, config: RenderConfig, sample: Sample, family: VisionArithmetic, transcribe: Transcribe
 ) -> dict[str, int]:
@@ -113,7 +102,7 @@ def random_read_back(config: RenderConfig, family: VisionArithmetic, transcribe:
 
 
 def rates(record: Mapping[str, Any]) -> dict[str, float]:
-    """The error rates of a record of :func:`measured`, by MEASURES."""
+    """The error rates by MEASURES; of each the record has the fields of a ReadBack."""
     return {name: ReadBack(**record[name]).rate for name in MEASURES}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from glyph_pipeline.experiments.intervals import Estimate, difference
 from glyph_pipeline.experiments.objective import Measured, Objective
 from glyph_pipeline.experiments.pareto import front
-from glyph_pipeline.experiments.search import Records, key_of, measured_of, trials_in_front
+from glyph_pipeline.experiments.search import Records, key_of, trials_in_front
 from glyph_pipeline.rendering.config import RenderConfig
 
 _TAG = re.compile("<[^>]*>")
@@ -137,7 +137,7 @@ def outcome(
             if again is not None:
                 confirmed.add({"id": name, "status": "ok", "trial": record["trial"], **again.to_dict(), "sample": sample})
         known = sample and name in confirmed
-        finals[id] = (measured_of(confirmed[name] if known else record), bool(known))
+        finals[id] = (Measured.of(confirmed[name] if known else record), bool(known))
     standard = finals[str(base["id"])][0]
     members = [Member(chosen[id], measured, known, difference(measured.error, standard.error)) for id, (measured, known) in finals.items()]
     best = [members[place] for place in front([(member.measured.ratio, member.measured.error.rate) for member in members])]
@@ -148,9 +148,9 @@ def outcome(
 
 def _contenders(by_id: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What has a higher ratio than the default and was not shown to be worse: the least wrong of them first."""
-    standard = measured_of(base).error
+    standard = Measured.of(base).error
     higher = [record for record in by_id.values() if record["ratio"] > base["ratio"]]
-    open_ = [record for record in higher if difference(measured_of(record).error, standard).low <= 0]
+    open_ = [record for record in higher if difference(Measured.of(record).error, standard).low <= 0]
     return sorted(open_, key=lambda record: (record["error"], -record["ratio"]))[:_MOST_CONTENDERS]
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glyph_pipeline.batch.recordlines import free_name
+from glyph_pipeline.batch.recordlines import free_name, records_of
 from glyph_pipeline.batch.store import ResultStore
 from glyph_pipeline.errors import ConfigError, GlyphError, MissingExtraError, OutputError
 from glyph_pipeline.experiments.critic import PROPOSALS, Critic, prompt
-from glyph_pipeline.experiments.objective import Measured, Objective
+from glyph_pipeline.experiments.objective import Objective
 from glyph_pipeline.experiments.pareto import front
 from glyph_pipeline.experiments.space import Point, Space, same_drawing
 from glyph_pipeline.rendering.config import RenderConfig
@@ -50,8 +50,7 @@ class Records:
 
     def __init__(self, store: ResultStore) -> None:
         self._store = store
-        with store.path.open(encoding="utf-8") as file:
-            self._records: dict[str, Mapping[str, Any]] = {record["id"]: record for record in map(json.loads, file)}
+        self._records = records_of(store.path)
 
     def __contains__(self, id: str) -> bool:
         return id in self._records
@@ -305,11 +304,6 @@ class Search:
 def key_of(config: RenderConfig) -> str:
     """The id of a configuration's record: the same for all that draw the same."""
     return hashlib.sha256(json.dumps(same_drawing(config).to_dict(), sort_keys=True).encode()).hexdigest()[:24]
-
-
-def measured_of(record: Mapping[str, Any]) -> Measured:
-    """What a record of status ``ok`` holds."""
-    return Measured.of(record)
 
 
 def require() -> None:

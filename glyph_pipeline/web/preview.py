@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
@@ -13,6 +12,7 @@ from typing import TypeVar
 from glyph_pipeline.compression import CompressedText, compress
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import ConfigError
+from glyph_pipeline.page import page_facts
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.tokens.text import TextTokenizer
 from glyph_pipeline.tokens.vision import GLM_4V, VisionArithmetic
@@ -89,18 +89,7 @@ class Preview:
             for page in self.compressed.pages:
                 name = f"page_{page.number:04d}.png"
                 archive.writestr(zipfile.ZipInfo(name), page.png)
-                entries.append(
-                    {
-                        "file": name,
-                        "number": page.number,
-                        "width": page.width,
-                        "height": page.height,
-                        "start": page.start,
-                        "end": page.end,
-                        "vision_tokens": page.vision_tokens,
-                        "sha256": hashlib.sha256(page.png).hexdigest(),
-                    }
-                )
+                entries.append({"file": name, **page_facts(page)})
             archive.writestr(zipfile.ZipInfo("pages.json"), json.dumps({**self.account(), "pages": entries}, indent=2, ensure_ascii=False))
         return packed.getvalue()
 
