@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
+from glyph_pipeline.exactness.checking import Check
 from glyph_pipeline.page import Page
 from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, PageRead, Quote, ReasoningDelta, Retrying, Usage
 from glyph_pipeline.report import CompressionReport
@@ -63,7 +64,8 @@ class Answer:
     ``reasoning`` is put together window by window. ``finish_reason`` is ``stop``, ``length`` (a request was cut off: see
     :attr:`truncated`) or ``quote`` (passages, by OCR). ``usage`` sums the tokens of all requests as the server counted
     them. ``windows`` are the requests with pages, ``merges`` those that merged their answers; ``sources`` the pages that
-    the text cites. ``reader`` names what read. ``seconds`` is the time of each stage.
+    the text cites. ``reader`` names what read. ``seconds`` is the time of each stage. ``checks`` tell of each string in the text that has
+    to be right to the letter whether the source has it; ``report.sent`` what was sent, and why so.
     """
 
     text: str
@@ -77,6 +79,7 @@ class Answer:
     seconds: dict[str, float] = field(default_factory=dict)
     merges: tuple[MergeAnswer, ...] = ()
     sources: tuple[Source, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @property
     def truncated(self) -> bool:

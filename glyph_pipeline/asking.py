@@ -1,4 +1,4 @@
-"""Asking: drawn pages and a question in as many requests as it takes, and one answer of their answers. Draws nothing."""
+"""Asking: pages and a question in as many requests as it takes, and one answer of their answers. Draws nothing."""
 
 from __future__ import annotations
 
@@ -13,36 +13,23 @@ from glyph_pipeline.answer import MergeAnswer, Merged, PipelineEvent, WindowAnsw
 from glyph_pipeline.background import unattended
 from glyph_pipeline.connection import Connection
 from glyph_pipeline.errors import ContextLengthError, ReadError
+from glyph_pipeline.material import Material
 from glyph_pipeline.merging import MergeBudget, Partial, combined, groups
-from glyph_pipeline.page import Page
-from glyph_pipeline.planning import MAX_REQUEST_BYTES, Budget, Window, plan_windows
-from glyph_pipeline.prompts import found_nothing, joined, merge_question, page_label, window_question
+from glyph_pipeline.prompts import found_nothing, joined, merge_question
 from glyph_pipeline.reading.reader import AnswerDelta, PageRead, Quote, ReadResult, ReasoningDelta, Retrying
+from glyph_pipeline.report import Sent
+from glyph_pipeline.requests import AskLimits, Request, RequestPlan, plan_requests
 
 _E = TypeVar("_E")
 # A context error in spite of the plan, from a server whose limit we already knew: its count is another than ours.
 _SHRINK = 0.9
-# Window questions differ by a few digits and names; planning again with the longest of them ends at once, but for this.
-_PLANS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class AskLimits:
-    """How a question is asked: ``max_tokens`` for reasoning and answer of each request, ``concurrency`` requests at a time,
-    ``overlap`` pages repeated where a document is cut, ``max_request_bytes`` of a body, ``cite`` whether answers are to name
-    pages (None: where there are several documents or windows)."""
-
-    max_tokens: int
-    concurrency: int = 8
-    overlap: int = 0
-    max_request_bytes: int = MAX_REQUEST_BYTES
-    cite: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What all requests gave; the last event of :func:`ask_pages`. ``text`` is the answer, or says that nothing was found;
-    ``whole`` is False if partial answers stand in it that could not be merged. ``connection`` knows the true context by now."""
+    ``whole`` is False if partial answers stand in it that could not be merged. ``connection`` knows the true context by now,
+    ``sent`` what the documents cost."""
 
     text: str
     whole: bool
@@ -50,28 +37,11 @@ class Asked:
     windows: tuple[WindowAnswer, ...]
     merges: tuple[MergeAnswer, ...]
     quotes: tuple[Quote, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A planned window and the question as it stands behind its pages."""
-
-    window: Window
-    question: str
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """All requests with pages, whether there are several documents, and what merging their answers has room for."""
-
-    requests: Sequence[_Request]
-    several: bool
-    merging: MergeBudget
+    sent: Sent
 
 
 async def ask_pages(
-    connection: Connection, pages: Sequence[Page], question: str, limits: AskLimits, gate: asyncio.Semaphore
+    connection: Connection, material: Material, question: str, limits: AskLimits, gate: asyncio.Semaphore
 ) -> AsyncGenerator[PipelineEvent | Asked, None]:
     """Events as they happen, the last an :class:`Asked`; ``gate`` bounds the requests under way.
 
@@ -80,7 +50,7 @@ async def ask_pages(
     """
     for last_try in (False, True):
         try:
-            async with aclosing(_ask_planned(connection, pages, question, limits, gate)) as events:
+            async with aclosing(_ask_planned(connection, material, question, limits, gate)) as events:
                 async for event in events:
                     yield event
             return
@@ -93,14 +63,14 @@ async def ask_pages(
 
 
 async def _ask_planned(
-    connection: Connection, pages: Sequence[Page], question: str, limits: AskLimits, gate: asyncio.Semaphore
+    connection: Connection, material: Material, question: str, limits: AskLimits, gate: asyncio.Semaphore
 ) -> AsyncGenerator[PipelineEvent | Asked, None]:
-    plan = await unattended(lambda: _plan(connection, pages, question, limits))
+    plan = await unattended(lambda: plan_requests(connection, material, question, limits))
     total = len(plan.requests)
     answers: dict[int, WindowAnswer] = {}
     quotes: list[Quote] = []
 
-    def ask(number: int, request: _Request) -> Callable[[], AsyncGenerator[Any, None]]:
+    def ask(number: int, request: Request) -> Callable[[], AsyncGenerator[Any, None]]:
         return lambda: _ask_window(connection, request, number, total)
 
     async with aclosing(side_by_side([ask(number, request) for number, request in enumerate(plan.requests, 1)], gate)) as events:
@@ -113,7 +83,7 @@ async def _ask_planned(
                 yield event
     windows = tuple(answers[number] for number in sorted(answers))
     if total == 1:
-        yield Asked(windows[0].text, True, connection, windows, (), tuple(quotes))
+        yield Asked(windows[0].text, True, connection, windows, (), tuple(quotes), plan.sent)
         return
     helpful = [
         Partial(request.label, answer.text, request.window.pages, (number, number))
@@ -122,7 +92,7 @@ async def _ask_planned(
     ]
     text, merges = helpful[0].text if helpful else "", []
     if not helpful and not any(answer.finish_reason == "length" for answer in windows):
-        text = f"None of the {total} parts in which the {len(pages)} pages were read has anything that answers the question."
+        text = f"None of the {total} parts in which the {len(material.pages)} pages were read has anything that answers the question."
     if len(helpful) > 1:
         async with aclosing(_merge(connection, helpful, question, limits, plan, gate)) as merging:
             async for merged in merging:
@@ -133,82 +103,14 @@ async def _ask_planned(
                 else:
                     yield merged
     whole = len(helpful) < 2 or bool(merges and merges[-1].final and merges[-1].text)
-    yield Asked(text, whole, connection, windows, tuple(merges), tuple(quotes))
+    yield Asked(text, whole, connection, windows, tuple(merges), tuple(quotes), plan.sent)
 
 
-def _plan(connection: Connection, pages: Sequence[Page], question: str, limits: AskLimits) -> _Plan:
-    """The windows and their questions. Each question names its own pages, so planning goes on until the longest fits."""
-    several = len({page.document for page in pages}) > 1
-    count = connection.frame
-
-    def requests_of(windows: Sequence[Window]) -> list[_Request]:
-        parts = len(windows)
-        requests = []
-        for number, window in enumerate(windows, 1):
-            asked = question
-            if connection.instructs:
-                cite = limits.cite if limits.cite is not None else several or parts > 1
-                part = (number, parts) if parts > 1 else None
-                asked = window_question(question, window.pages, several=several, part=part, cite=cite)
-            requests.append(_Request(window, asked, page_label(window.pages, several)))
-        return requests
-
-    frame = count(question, True)
-    frames: list[int] = []
-    longest = question
-    planned = 0  # the frame that the windows are planned with
-    for _ in range(_PLANS):
-        budget = Budget(connection.max_model_len, frame, limits.max_tokens)
-        if frame is None and connection.max_model_len is not None:
-            budget = replace(budget, frame_estimate=connection.estimate(longest))
-        if connection.instructs:  # others send nothing, and could not merge what they read apart
-            budget = replace(budget, max_bytes=limits.max_request_bytes if connection.inline else None, overlap=limits.overlap)
-        requests = requests_of(plan_windows(pages, connection.vision, budget))
-        if frame is None:
-            before, longest = longest, max((request.question for request in requests), key=len)
-            if len(longest) <= len(before):
-                break
-            continue
-        frames = [count(request.question, True) or 0 for request in requests]
-        planned = frame
-        if max(frames) <= frame or connection.max_model_len is None:
-            break
-        frame = max(frames)
-    merging = MergeBudget()
-    if len(requests) > 1:
-        # Before anything is asked: answers that were paid for should not turn out to be too long to merge.
-        merging = MergeBudget.of(connection, question, [request.label for request in requests], limits.max_tokens)
-    most = limits.max_tokens if merging.most is None else min(limits.max_tokens, merging.most)
-    if frame is None:
-        requests = [
-            replace(request, window=replace(request.window, max_tokens=min(most, request.window.max_tokens))) for request in requests
-        ]
-    else:
-        requests = [
-            replace(request, window=_exact(request.window, exact - planned, connection.max_model_len, most))
-            for request, exact in zip(requests, frames, strict=True)
-        ]
-    return _Plan(requests, several, merging)
-
-
-def _exact(window: Window, more: int, max_model_len: int | None, max_tokens: int) -> Window:
-    """The window with the frame of its own question, ``more`` tokens than it was planned with."""
-    assert window.prompt_tokens is not None
-    prompt = window.prompt_tokens + more
-    left = max_tokens if max_model_len is None else min(max_tokens, max_model_len - prompt)
-    if left < 1:
-        raise ContextLengthError(
-            f"The question leaves no room for an answer beside {len(window.pages)} pages in a context of {max_model_len} tokens.",
-            hint="Shorten the question, or serve the model with a larger --max-model-len.",
-        )
-    return replace(window, prompt_tokens=prompt, max_tokens=left)
-
-
-async def _ask_window(connection: Connection, request: _Request, number: int, total: int) -> AsyncGenerator[PipelineEvent | Quote, None]:
+async def _ask_window(connection: Connection, request: Request, number: int, total: int) -> AsyncGenerator[PipelineEvent | Quote, None]:
     window = request.window
-    first, last = window.first + 1, window.first + len(window.pages)
+    first, last = request.first_page, request.last_page
     yield WindowStarted(number, total, first, last, window.prompt_tokens)
-    async with aclosing(connection.reader.read(window.pages, request.question, max_tokens=window.max_tokens)) as events:  # type: ignore[type-var]
+    async with aclosing(connection.reader.read(request.parts, request.question, max_tokens=window.max_tokens)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, ReadResult):
                 found = total == 1 or not found_nothing(event.text)
@@ -228,7 +130,7 @@ async def _ask_window(connection: Connection, request: _Request, number: int, to
 
 
 async def _merge(
-    connection: Connection, partials: list[Partial], question: str, limits: AskLimits, plan: _Plan, gate: asyncio.Semaphore
+    connection: Connection, partials: list[Partial], question: str, limits: AskLimits, plan: RequestPlan, gate: asyncio.Semaphore
 ) -> AsyncGenerator[PipelineEvent | Partial, None]:
     """Merge partial answers, in rounds if one request can't hold them all; the last event is the one that is left.
 
@@ -277,7 +179,7 @@ async def _merge_group(
     budget: MergeBudget,
 ) -> AsyncGenerator[ReasoningDelta | AnswerDelta | Retrying | tuple[int, MergeAnswer], None]:
     asked = merge_question(question, [(part.label, part.text) for part in group])
-    prompt = await unattended(lambda: connection.frame(asked, False))
+    prompt = await unattended(lambda: connection.beside_pictures((), asked))
     most = limits.max_tokens
     if not final and budget.most is not None:  # it is to be merged with another
         most = min(most, budget.most)

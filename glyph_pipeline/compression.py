@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from glyph_pipeline.document import Document, Documents, as_documents
 from glyph_pipeline.page import Page
+from glyph_pipeline.pagestore import PageStore, StoredRenderer
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.packages import packages_with
 from glyph_pipeline.rendering.renderer import Renderer
@@ -28,20 +29,26 @@ def compress(
     *,
     tokenizer: TextTokenizer | None = None,
     vision: VisionArithmetic = GLM_4V,
+    store: PageStore | None = None,
 ) -> CompressedText:
     """Draw a text, a Document or several, and count both sides.
 
     ``config`` is the preset for the texts unless given (see RenderConfig.for_texts), ``tokenizer`` cl100k_base, ``vision`` GLM-4.1V's arithmetic.
-    Raises EmptyDocumentError, ConfigError, FontError.
+    With ``store`` only documents are drawn whose pages it doesn't have. Raises EmptyDocumentError, ConfigError, FontError, OutputError.
     """
     documents = as_documents(source)
-    renderer = Renderer(config or RenderConfig.for_texts(document.text for document in documents))
+    config = config or RenderConfig.for_texts(document.text for document in documents)
+    renderer = Renderer(config) if store is None else store.renderer(config)
     pages = tuple(page for document in documents for page in renderer.render(document))
     return CompressedText(pages, account(documents, pages, renderer, tokenizer or Cl100kTokenizer(), vision))
 
 
 def account(
-    documents: list[Document], pages: tuple[Page, ...], renderer: Renderer, tokenizer: TextTokenizer, vision: VisionArithmetic
+    documents: list[Document],
+    pages: tuple[Page, ...],
+    renderer: Renderer | StoredRenderer,
+    tokenizer: TextTokenizer,
+    vision: VisionArithmetic,
 ) -> CompressionReport:
     """The report of ``pages``, which ``renderer`` drew of ``documents``."""
     missing = sorted(renderer.losses.missing.items())

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from glyph_pipeline.addresses import is_loopback
 from glyph_pipeline.counting import SteadyTokenizer
 from glyph_pipeline.errors import ConfigError, ReadError, ServerUnreachableError
+from glyph_pipeline.parts import Part, content
 from glyph_pipeline.reading.reader import Reader
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.vllm import VLLMReader
@@ -74,20 +75,26 @@ class Connection:
         """About the tokens of template and question, rather too many than too few: what to keep free where they can't be counted."""
         return int(self.tokenizer.count(question) * STAND_IN) + _TEMPLATE_TOKENS
 
-    @property
-    def frame(self) -> Callable[[str, bool], int | None]:
-        """Counts the prompt tokens of template and question: (question, whether pages stand before it); None where that can't be counted.
+    def beside_pictures(self, parts: Sequence[Part], question: str) -> int | None:
+        """Prompt tokens of template, texts, lists and question; those of the pictures are not in it. None where that can't be counted.
 
-        With pages, those of the images are not in it. The count asks the server, so it blocks.
+        Asks the server, so it blocks.
         """
-        tokenizer = self.tokenizer
-        if not isinstance(tokenizer, SteadyTokenizer):
-            return lambda question, pages: None
+        pieces: list[str] = []
+        pictures = 0
+        for item in content(parts, question):
+            if isinstance(item, str):
+                pieces.append(item)
+            elif not pieces or pieces[-1] is not _PAGE_MARKUP:  # one picture tells how texts beside it are split
+                pieces.append(_PAGE_MARKUP)
+                pictures += 1
+        return self._counted("".join(pieces), pictures)
 
-        def count(question: str, pages: bool) -> int:
-            if not pages:
-                return tokenizer.count_chat(question)
-            # Counted behind a page, as it will stand: a question that begins with a line feed merges with nothing then.
-            return tokenizer.count_chat(_PAGE_MARKUP + question) - _PAGE_MARKUP_TOKENS
+    def behind_pictures(self, question: str) -> int | None:
+        """:meth:`beside_pictures` where there is nothing but pictures and the question."""
+        return self._counted(_PAGE_MARKUP + question, 1)
 
-        return count
+    def _counted(self, message: str, pictures: int) -> int | None:
+        if not isinstance(self.tokenizer, SteadyTokenizer):
+            return None
+        return self.tokenizer.count_chat(message) - _PAGE_MARKUP_TOKENS * pictures

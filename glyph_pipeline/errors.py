@@ -21,7 +21,7 @@ The tree, with the exit code that ``glyph-compress`` ends with::
     `-- OutputError                 11   a result could not be written
 
 More exit codes belong to no exception: 10, the answer was cut off (what was read is printed), 12, items of a batch failed
-(their rows say why), and 130, Ctrl-C.
+(their rows say why), 13, pages are not certified (they don't pass, or are not what their certificate says), and 130, Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any, ClassVar
 EXIT_OK = 0
 EXIT_TRUNCATED = 10
 EXIT_ITEMS_FAILED = 12
+EXIT_NOT_CERTIFIED = 13
 EXIT_INTERRUPTED = 130
 
 

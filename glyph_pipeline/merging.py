@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from glyph_pipeline.connection import STAND_IN, Connection
 from glyph_pipeline.errors import ContextLengthError
-from glyph_pipeline.page import Page
+from glyph_pipeline.parts import PagePart
 from glyph_pipeline.planning import MIN_ANSWER_TOKENS, Budget
 from glyph_pipeline.prompts import merge_question, page_label
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
@@ -24,7 +24,7 @@ class Partial:
 
     label: str
     text: str
-    pages: Sequence[Page]
+    pages: Sequence[PagePart]
     parts: tuple[int, int]
 
 
@@ -44,7 +44,7 @@ class MergeBudget:
             return cls()
         stretch = _stretch(connection.tokenizer)
         bare = merge_question(question, [])
-        frame = connection.frame(bare, False)
+        frame = connection.beside_pictures((), bare)
         if frame is None:
             frame = connection.estimate(bare)
         label = int(max(_LABEL_TOKENS, *map(connection.tokenizer.count, labels)) * stretch)

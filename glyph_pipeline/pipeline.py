@@ -7,32 +7,38 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, PageDrawn, PipelineEvent, WindowAnswer, WindowDone
-from glyph_pipeline.asking import Asked, AskLimits, ask_pages
+from glyph_pipeline.accounting import answer_of
+from glyph_pipeline.answer import Answer, Drawn, PageDrawn, PipelineEvent, WindowDone
+from glyph_pipeline.asking import Asked, ask_pages
 from glyph_pipeline.background import cores, ended, in_daemon, loop_runs, run, run_step, unattended
 from glyph_pipeline.batch.engine import Batch, run_batch
 from glyph_pipeline.batch.items import BadItem, BatchItem
 from glyph_pipeline.batch.result import BatchResult
 from glyph_pipeline.batch.worker import DrawnItem, DrawTask, config_for, counted
-from glyph_pipeline.citations import source_of, sources_of
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.connection import Connection
 from glyph_pipeline.document import Document, Documents, as_documents
-from glyph_pipeline.errors import GlyphError, ReadError, ServerUnreachableError, UsageError
+from glyph_pipeline.errors import ReadError, UsageError
+from glyph_pipeline.material import Source, gather
+from glyph_pipeline.opening import Place
 from glyph_pipeline.page import Page
+from glyph_pipeline.pagestore import PageStore, StoredRenderer
 from glyph_pipeline.planning import MAX_REQUEST_BYTES
 from glyph_pipeline.prompts import title_of
-from glyph_pipeline.reading.ocr import OCRReader
-from glyph_pipeline.reading.reader import AnswerDelta, FinishReason, Reader, ReasoningDelta, Retrying, Usage
+from glyph_pipeline.reading.reader import AnswerDelta, Reader, ReasoningDelta, Retrying
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.reading.vllm import DEFAULT_READ_TIMEOUT_S, VLLMReader
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
-from glyph_pipeline.serving import GlyphServer, normalize_base_url
+from glyph_pipeline.requests import AskLimits
+from glyph_pipeline.sending import DEFAULT_EXACT_BUDGET, DEFAULT_RESOLUTION_BUDGET, Exact, Mode, Resolution, SendPolicy
+from glyph_pipeline.serving import GlyphServer
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer, encodable
 from glyph_pipeline.tokens.vision import VisionArithmetic
 
@@ -59,6 +65,10 @@ class GlyphPipeline:
     document is cut, and a request's body stays under ``max_request_bytes``. ``cite`` asks the model to name pages (None: where
     there are several documents or windows). ``retry`` and ``read_timeout`` (seconds without a byte) are those of VLLMReader.
 
+    A document is never made dearer: a page goes as text where that costs less (``mode`` ``auto``; ``pages``: pictures only, ``text``: text
+    only). ``exact``, ``redact``, ``resolution``, their budgets and ``repair`` are those of :class:`~glyph_pipeline.sending.SendPolicy`.
+    ``cache`` is a folder, or a PageStore, where pages are kept for the next time.
+
     A pipeline may be used again and again; close it, or use it in a ``with`` block. Raises ConfigError for a bad URL;
     :meth:`ask` and its kin raise every other error of the tree.
     """
@@ -80,6 +90,14 @@ class GlyphPipeline:
         cite: bool | None = None,
         retry: RetryPolicy | None = None,
         read_timeout: float = DEFAULT_READ_TIMEOUT_S,
+        mode: Mode = "auto",
+        exact: Exact = "auto",
+        redact: bool = False,
+        exact_budget: float = DEFAULT_EXACT_BUDGET,
+        resolution: Resolution = "uniform",
+        resolution_budget: float = DEFAULT_RESOLUTION_BUDGET,
+        repair: bool = False,
+        cache: PageStore | str | Path | None = None,
     ) -> None:
         given = {"base_url": base_url, "server": server, "reader": reader}
         named = [name for name, value in given.items() if value is not None]
@@ -89,16 +107,14 @@ class GlyphPipeline:
             if number < least:
                 raise UsageError(f"{name} is {number}.", hint=f"Give {least} or more.")
         self.config = config
-        self._urls = None if base_url is None else (base_url,) if isinstance(base_url, str) else tuple(base_url)
-        self._model = model
-        self._server = server
+        urls = None if base_url is None else (base_url,) if isinstance(base_url, str) else tuple(base_url)
+        sampling = sampling or Sampling()
         self._reader = reader
-        self._api_key = api_key
-        self._sampling = sampling or Sampling()
         self._tokenizer = tokenizer
-        self._limits = AskLimits(self._sampling.max_tokens, concurrency, overlap, max_request_bytes, cite)
-        self._retry = retry or RetryPolicy()
-        self._read_timeout = read_timeout
+        self._limits = AskLimits(sampling.max_tokens, concurrency, overlap, max_request_bytes, cite)
+        self._policy = SendPolicy(mode, exact, redact, exact_budget, resolution, resolution_budget=resolution_budget, repair=repair)
+        self._store = PageStore(cache) if isinstance(cache, (str, Path)) else cache
+        self._place = Place(urls, model, server, reader, api_key, sampling, retry or RetryPolicy(), read_timeout, self._store)
         self._connection: Connection | None = None
         self._opening = threading.Lock()  # questions asked side by side share one connection
         # One gate a loop bounds the requests of all questions under way in it.
@@ -145,7 +161,8 @@ class GlyphPipeline:
         async def ask(item: BatchItem, drawn: DrawnItem) -> Answer:
             compressed = await unattended(lambda: counted(drawn, tokenizer)) if here else drawn.compressed
             known = self._connection or connection  # what earlier items have shown of the server
-            async with aclosing(self._read(known, compressed, _checked(item.question), {"draw": drawn.seconds})) as events:
+            reading = self._read(known, compressed, drawn.sources, drawn.config, _checked(item.question), {"draw": drawn.seconds})
+            async with aclosing(reading) as events:
                 async for event in events:
                     if isinstance(event, Answer):
                         return event
@@ -154,7 +171,10 @@ class GlyphPipeline:
             raise ReadError("The reader ended without a result.")  # pragma: no cover - _read ends with one
 
         number = min(cores(), self._limits.concurrency) if workers is None else workers
-        batch = Batch(lambda item: DrawTask.of(item, self.config or {}, connection.vision, here), ask, self._limits.concurrency, number)
+        place = None if self._store is None else self._store.place
+        batch = Batch(
+            lambda item: DrawTask.of(item, self.config or {}, connection.vision, not here, place), ask, self._limits.concurrency, number
+        )
         async with aclosing(run_batch(_numbered(items), batch)) as results:
             async for result in results:
                 yield result
@@ -199,10 +219,12 @@ class GlyphPipeline:
         documents = as_documents(source)
         connection = await unattended(self._connect)
         connected = time.perf_counter()
-        renderer = await asyncio.to_thread(lambda: Renderer(config_for(documents, self.config or {})))
+        config = await asyncio.to_thread(lambda: config_for(documents, self.config or {}))
+        renderer = await asyncio.to_thread(lambda: self._renderer(config))
+        sources = [Source(document, title_of(document, documents)) for document in documents]
         pages: list[Page] = []
-        for document in documents:
-            drawing = renderer.render(document, title_of(document, documents))
+        for each in sources:
+            drawing = renderer.render(each.document, each.title)
             # Page by page, so that whoever waits can see it and stop it.
             while (page := await asyncio.to_thread(next, drawing, None)) is not None:
                 pages.append(page)
@@ -212,19 +234,37 @@ class GlyphPipeline:
         compressed = CompressedText(tuple(pages), report)
         yield Drawn(compressed.pages, report)
         before = {"connect": connected - started, "draw": time.perf_counter() - connected}
-        async with aclosing(self._read(connection, compressed, question, before)) as events:
+        async with aclosing(self._read(connection, compressed, sources, config, question, before)) as events:
             async for event in events:
                 yield event
 
+    def _renderer(self, config: RenderConfig) -> Renderer | StoredRenderer:
+        return Renderer(config) if self._store is None else self._store.renderer(config)
+
     async def _read(
-        self, connection: Connection, compressed: CompressedText, question: str, before: Mapping[str, float]
+        self,
+        connection: Connection,
+        compressed: CompressedText,
+        sources: Sequence[Source],
+        config: RenderConfig,
+        question: str,
+        before: Mapping[str, float],
     ) -> AsyncGenerator[PipelineEvent, None]:
         """Have drawn pages read; the last event is the Answer. ``before`` are the seconds of the stages so far."""
+        began = time.perf_counter()
+        tokenizer = self._tokenizer or connection.tokenizer
+        marked = partial(self._marks_pages, connection, several=len(sources) > 1)
+        material = await unattended(
+            lambda: gather(
+                compressed, sources, config, question, self._policy, connection.vision, tokenizer, marked=marked, draw=self._renderer
+            )
+        )
         drawn = time.perf_counter()
+        before = {**before, "choose": drawn - began}
         first_token: float | None = None
         merging: float | None = None
         gate = self._gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._limits.concurrency))
-        async with aclosing(ask_pages(connection, compressed.pages, question, self._limits, gate)) as events:
+        async with aclosing(ask_pages(connection, material, question, self._limits, gate)) as events:
             async for event in events:
                 if isinstance(event, WindowDone) and event.windows > 1:
                     merging = time.perf_counter()
@@ -234,7 +274,8 @@ class GlyphPipeline:
                     seconds = {**before, "read": (merging or now) - drawn}
                     if event.merges and merging is not None:
                         seconds["merge"] = now - merging
-                    answer = _answer(event, compressed, connection.reader.name, seconds | {"total": sum(seconds.values())})
+                    seconds["total"] = sum(seconds.values())
+                    answer = await unattended(partial(answer_of, event, material, compressed.report, connection.reader.name, seconds))
                     if first_token is not None and any(window.usage.completion_tokens for window in event.windows):
                         answer.seconds["first token"] = first_token - drawn
                     yield answer
@@ -243,6 +284,12 @@ class GlyphPipeline:
                     first_token = first_token or time.perf_counter()
                 yield event
         raise ReadError("The reader ended without a result.")  # pragma: no cover - ask_pages ends with one
+
+    def _marks_pages(self, connection: Connection, tokens: int, *, several: bool) -> bool:
+        """Whether a page's text begins with its number: where the model is asked to name pages."""
+        windows = connection.max_model_len is not None and tokens > connection.max_model_len
+        cite = self._limits.cite if self._limits.cite is not None else several or windows
+        return cite and connection.instructs
 
     def _learn(self, connection: Connection, true: Connection) -> None:
         """Remember the context that a server was found to have, for the questions to come."""
@@ -296,53 +343,8 @@ class GlyphPipeline:
     def _connect(self) -> Connection:
         with self._opening:
             if self._connection is None:
-                self._connection = self._open()
+                self._connection = self._place.open()
             return self._connection
-
-    def _open(self) -> Connection:
-        if self._reader is not None:
-            return Connection(self._reader)
-        servers = self._servers()
-        if not servers and self._model is not None:
-            raise ServerUnreachableError(
-                f"No server on this machine serves {self._model!r}.",
-                hint="Start one (glyph-compress serve, GlyphServer.launch), or give base_url.",
-            )
-        if not servers:
-            return Connection(OCRReader())
-        api_key = self._api_key or (self._server.api_key if self._server is not None else None)
-        served = [server.info.require(server.model) for server in servers]
-        revive = self._server.revive if self._server is not None and self._server.owned else None
-        reader = VLLMReader(
-            # Those that don't answer now may later: they are asked when no other is left.
-            list(dict.fromkeys([server.base_url for server in servers] + [normalize_base_url(url) for url in self._urls or ()])),
-            served[0].id,
-            api_key=api_key,
-            sampling=self._sampling,
-            read_timeout=self._read_timeout,
-            retry=self._retry,
-            revive=revive,
-            page_folder=self._server.page_folder if self._server is not None else None,
-        )
-        return Connection.to_server(reader, served, api_key, self._retry, revive)
-
-    def _servers(self) -> list[GlyphServer]:
-        """The servers that answer. Raises what the first says if none does."""
-        if self._server is not None:
-            return [self._server]
-        if self._urls is None:
-            server = GlyphServer.find(self._model, api_key=self._api_key)
-            return [] if server is None else [server]
-        found: list[GlyphServer] = []
-        problem: GlyphError | None = None
-        for url in self._urls:
-            try:
-                found.append(GlyphServer.adopt(url, self._model or (found[0].model if found else None), api_key=self._api_key))
-            except ServerUnreachableError as e:
-                problem = problem or e
-        if not found:
-            raise problem or UsageError("base_url is an empty list.", hint="Name at least one server.")
-        return found
 
 
 def _checked(question: str) -> str:
@@ -360,39 +362,3 @@ def _numbered(items: Iterable[Askable]) -> Iterator[BatchItem | BadItem]:
             source, question = item
             documents = (Document(source),) if isinstance(source, str) else (source,) if isinstance(source, Document) else tuple(source)
             yield BatchItem(str(number), question, documents)
-
-
-def _answer(asked: Asked, compressed: CompressedText, reader: str, seconds: dict[str, float]) -> Answer:
-    """The answer with its account. A cut anywhere is a cut: what was not read or not merged may be missing."""
-    reads: list[WindowAnswer | MergeAnswer] = [*asked.windows, *asked.merges]
-    cut = not asked.whole or any(read.finish_reason == "length" for read in reads)
-    finish: FinishReason = "length" if cut else asked.windows[0].finish_reason
-    cited = sources_of(asked.text, compressed.pages)
-    quoted = {(source.document, source.page): source for source in (source_of(compressed.pages[quote.page - 1]) for quote in asked.quotes)}
-    return Answer(
-        text=asked.text,
-        reasoning=_reasoning(asked),
-        finish_reason=finish,
-        usage=Usage(_sum([read.usage.prompt_tokens for read in reads]), _sum([read.usage.completion_tokens for read in reads])),
-        windows=asked.windows,
-        report=compressed.report,
-        reader=reader,
-        quotes=asked.quotes,
-        seconds=seconds,
-        merges=asked.merges,
-        sources=tuple(quoted.values()) or cited,
-    )
-
-
-def _reasoning(asked: Asked) -> str:
-    if len(asked.windows) == 1:
-        return asked.windows[0].reasoning
-    parts = [(window.label, window.reasoning) for window in asked.windows]
-    parts += [(f"merging {', '.join(merge.labels)}", merge.reasoning) for merge in asked.merges]
-    return "\n\n".join(f"[{label}]\n{reasoning}" for label, reasoning in parts if reasoning)
-
-
-def _sum(counts: list[int | None]) -> int | None:
-    """The sum, None if the server left out any of them."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None

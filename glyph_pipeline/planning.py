@@ -1,4 +1,4 @@
-"""Planning: which pages go into which request, and what each request will cost. Token and byte budgets only; knows no HTTP."""
+"""Planning: which pages, as pictures or as text, go into which request, and what each will cost. Token and byte budgets only; knows no HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glyph_pipeline.errors import ContextLengthError
-from glyph_pipeline.page import Page
+from glyph_pipeline.parts import PagePart, PageText
 from glyph_pipeline.tokens.vision import VisionArithmetic
 
 # Below this an answer is not worth a request: it would be cut off in its first sentence.
@@ -23,14 +23,14 @@ _PART_BYTES = 80
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The pages of one request.
+    """The pages of one request, each as a picture or as text.
 
     ``first`` is the index of its first page among all pages, ``repeated`` how many of its pages the window before has, too.
     ``prompt_tokens`` is its exact predicted length (None where the template can't be counted), ``max_tokens`` what is left
     for reasoning and answer.
     """
 
-    pages: tuple[Page, ...]
+    pages: tuple[PagePart, ...]
     first: int
     repeated: int
     prompt_tokens: int | None
@@ -65,25 +65,31 @@ class Budget:
         return min(wanted, self.max_model_len - self.frame - largest_page)
 
 
-def page_cost(page: Page, vision: VisionArithmetic) -> int:
-    """Prompt tokens of one page: those of its image and the marks around it."""
+def page_cost(page: PagePart, vision: VisionArithmetic) -> int:
+    """Prompt tokens of one page: those of its image and the marks around it, or those of its text."""
+    if isinstance(page, PageText):
+        return page.tokens
     return vision.tokens(page.width, page.height) + vision.markers
 
 
-def body_bytes(page: Page) -> int:
-    """What a page adds to a request's body, as a base64 data URL."""
+def body_bytes(page: PagePart) -> int:
+    """What a page adds to a request's body, as a base64 data URL or as text in JSON (at most: each character may be escaped)."""
+    if isinstance(page, PageText):
+        return 6 * len(page.heading + page.text) + _PART_BYTES
     return -(-len(page.png) // 3) * 4 + _PART_BYTES
 
 
-def plan_windows(pages: Sequence[Page], vision: VisionArithmetic, budget: Budget) -> tuple[Window, ...]:
+def plan_windows(
+    pages: Sequence[PagePart], vision: VisionArithmetic, budget: Budget, extra: Sequence[int] | None = None
+) -> tuple[Window, ...]:
     """All pages, in order, in as few requests as the budget allows.
 
-    Of all ways to do so the one that cuts the fewest documents, and of these the one whose windows are the most alike
+    ``extra``: tokens to keep free for each page beside its own, for what is told about it. Of all ways to do so the one that cuts the fewest documents, and of these the one whose windows are the most alike
     (least sum of squared tokens). Raises ContextLengthError if a page, or one more than the overlap, does not fit.
     """
     if not pages:
         return ()
-    costs = [page_cost(page, vision) for page in pages]
+    costs = [page_cost(page, vision) + more for page, more in zip(pages, extra or [0] * len(pages), strict=True)]
     sizes = [body_bytes(page) for page in pages]
     room = _room(costs, budget)
     tokens, size = np.cumsum([0, *costs]), np.cumsum([0, *sizes])
@@ -124,7 +130,7 @@ def plan_windows(pages: Sequence[Page], vision: VisionArithmetic, budget: Budget
     return tuple(reversed(planned))
 
 
-def _window(pages: Sequence[Page], first: int, repeated: int, images: int, budget: Budget) -> Window:
+def _window(pages: Sequence[PagePart], first: int, repeated: int, images: int, budget: Budget) -> Window:
     prompt = None if budget.frame_tokens is None else budget.frame_tokens + images
     left = budget.max_tokens
     if budget.max_model_len is not None:
@@ -147,11 +153,12 @@ def _room(costs: Sequence[int], budget: Budget) -> int | None:
     return budget.max_model_len - frame - answer
 
 
-def _document_begins(pages: Sequence[Page]) -> list[int]:
+def _document_begins(pages: Sequence[PagePart]) -> list[int]:
     """For each page the index of the first page of its document, which a number that does not grow tells."""
     begins: list[int] = []
     for index, page in enumerate(pages):
-        same = index > 0 and pages[index - 1].document == page.document and pages[index - 1].number < page.number
+        before = pages[index - 1]  # a page's text may be in several pieces, which have its number
+        same = index > 0 and before.document == page.document and (before.number, before.start) < (page.number, page.start)
         begins.append(begins[-1] if same else index)
     return begins
 

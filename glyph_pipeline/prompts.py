@@ -8,6 +8,7 @@ from itertools import groupby
 
 from glyph_pipeline.document import Document
 from glyph_pipeline.page import Page
+from glyph_pipeline.parts import PagePart, PageText
 from glyph_pipeline.tokens.text import encodable
 
 NOTHING_FOUND = "NOTHING FOUND"
@@ -24,19 +25,31 @@ def name_of(document: str) -> str:
     return name if len(name) <= _NAME_HEAD + _NAME_TAIL + 3 else f"{name[:_NAME_HEAD]}...{name[-_NAME_TAIL:]}"
 
 
-def page_label(pages: Sequence[Page], several: bool) -> str:
+def page_label(pages: Sequence[PagePart], several: bool) -> str:
     """How pages are called: ``pages 3-9``, or with ``several`` documents in all ``ferry.txt pages 1-2, mill.txt page 1``."""
     ranges = []
     for document, group in groupby(pages, key=lambda page: page.document):
-        numbers = [page.number for page in group]
-        span = f"page {numbers[0]}" if len(numbers) == 1 else f"pages {numbers[0]}-{numbers[-1]}"
+        numbers = [page.number for page in group]  # a page's text may be in several pieces
+        span = f"page {numbers[0]}" if numbers[0] == numbers[-1] else f"pages {numbers[0]}-{numbers[-1]}"
         ranges.append(f"{name_of(document)} {span}" if several and document else span)
     if len(ranges) <= _NAMED:
         return ", ".join(ranges)
     return f"{ranges[0]}, {len(ranges) - 2} more documents, {ranges[-1]}"
 
 
-def window_question(question: str, pages: Sequence[Page], *, several: bool, part: tuple[int, int] | None, cite: bool) -> str:
+def _shown(pages: Sequence[PagePart], several: bool) -> str:
+    """What stands before the question, in its order."""
+    label = page_label(pages, several)
+    if all(isinstance(page, Page) for page in pages):
+        return f"The images are, in this order: {label}."
+    if all(isinstance(page, PageText) for page in pages):
+        return f"The text is that of {label}."
+    runs = [(is_picture, page_label(list(run), several)) for is_picture, run in groupby(pages, key=lambda page: isinstance(page, Page))]
+    named = "; ".join(f"{label} as {'images' if is_picture else 'text'}" for is_picture, label in runs)
+    return f"Images and texts are, in this order: {named}."
+
+
+def window_question(question: str, pages: Sequence[PagePart], *, several: bool, part: tuple[int, int] | None, cite: bool) -> str:
     """The question as it stands behind the pages of one request.
 
     As it is, as Glyph was trained, where one document is read at once and ``cite`` is not asked for; else with what the
@@ -44,7 +57,7 @@ def window_question(question: str, pages: Sequence[Page], *, several: bool, part
     """
     notes = []
     if several or part is not None:
-        notes.append(f"The images are, in this order: {page_label(pages, several)}.")
+        notes.append(_shown(pages, several))
     if part is not None:
         notes.append(
             f"They are part {part[0]} of {part[1]} of a longer text, and only they are to be looked at now. "

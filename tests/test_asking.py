@@ -97,7 +97,7 @@ def test_events_of_windows_and_merging_in_the_order_they_happen() -> None:
     answer = reading[-1]
     assert isinstance(answer, Answer)
     assert done.answer == answer.windows[0]
-    assert set(answer.seconds) == {"connect", "draw", "read", "merge", "first token", "total"}
+    assert set(answer.seconds) == {"connect", "draw", "choose", "read", "merge", "first token", "total"}
 
 
 def test_what_found_nothing_is_left_out_and_one_answer_needs_no_merging() -> None:
@@ -155,7 +155,7 @@ def test_several_documents_begin_with_their_names_and_are_cited_by_them() -> Non
         return "So it is [mill.txt, page 2], and so [note page 1; ferry, pages 1-2], but not [other.txt, page 1] or [page 1]."
 
     with running(Fake(answering(reply))) as fake:
-        pipeline = GlyphPipeline(fake.base_url, config=EN)
+        pipeline = GlyphPipeline(fake.base_url, config=EN, mode="pages")
         events = list(pipeline.stream(documents, "What?"))
     answer = events[-1]
     assert isinstance(answer, Answer)

@@ -58,7 +58,7 @@ def test_answers_as_long_as_they_may_be_can_be_merged_in_any_number_of_rounds(is
 
     fake = Fake(replying(reply), max_model_len=CONTEXT, is_vllm=is_vllm)
     with running(fake):
-        answer = GlyphPipeline(fake.base_url, config=EN).ask(document(40), "What?")
+        answer = GlyphPipeline(fake.base_url, config=EN, mode="pages").ask(document(40), "What?")
     assert answer.merges[-1].final
     assert max(merge.round for merge in answer.merges) >= 2
     facts = {f"fact {window.first_page};" for window in answer.windows}

@@ -46,7 +46,7 @@ def test_an_answer_with_its_account() -> None:
     assert (window.first_page, window.last_page, window.text) == (1, answer.report.pages, "On Thursdays")
     # 20 for the template, a token a character of the question, two marks around each image.
     assert window.predicted_prompt_tokens == 20 + len("When did it run?") + answer.report.vision_tokens + 2 * answer.report.pages
-    assert {"connect", "draw", "read", "total", "first token"} == set(answer.seconds)
+    assert {"connect", "draw", "choose", "read", "total", "first token"} == set(answer.seconds)
     assert json.loads(json.dumps(answer.to_dict()))["report"]["ratio"] == round(answer.report.ratio, 4)
 
 

@@ -1,4 +1,4 @@
-"""A process that draws: items come in on standard input, pages go out on standard output. Asks nobody, writes no file.
+"""A process that draws: items come in on standard input, pages go out on standard output. Asks nobody, writes to no folder but the page store.
 
 Run as a program of its own (see drawing.py), not by multiprocessing: that would import the user's main program again in each worker.
 """
@@ -19,6 +19,8 @@ from glyph_pipeline.batch.items import BatchItem, DocumentFile
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.document import Document, as_documents
 from glyph_pipeline.errors import GlyphError
+from glyph_pipeline.material import Source
+from glyph_pipeline.pagestore import StoredRenderer, StorePlace
 from glyph_pipeline.prompts import title_of
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
@@ -30,21 +32,29 @@ LENGTH = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True)
 class DrawTask:
-    """Documents to draw. ``config``: or else the changes to the preset that its texts get. ``keep_texts`` leaves the counting of
-    text tokens to the caller."""
+    """Documents to draw. ``config``: or else the changes to the preset that its texts get. Without ``count`` the counting of
+    text tokens is left to the caller. ``store``: where pages are kept, None to draw all."""
 
     id: str
     documents: tuple[Document | DocumentFile | Path, ...]
     encoding: str | None
     config: RenderConfig | Mapping[str, Any]
     vision: VisionArithmetic
-    keep_texts: bool
+    count: bool
+    store: StorePlace | None = None
 
     @classmethod
-    def of(cls, item: BatchItem, config: RenderConfig | Mapping[str, Any], vision: VisionArithmetic, keep_texts: bool) -> DrawTask:
+    def of(
+        cls,
+        item: BatchItem,
+        config: RenderConfig | Mapping[str, Any],
+        vision: VisionArithmetic,
+        count: bool,
+        store: StorePlace | None = None,
+    ) -> DrawTask:
         """What of an item is needed to draw it: metadata of the user's own kinds would not get through the pipe, and need not."""
         documents = tuple(document if isinstance(document, Path) else _bare(document) for document in item.documents)
-        return cls(item.id, documents, item.encoding, config, vision, keep_texts)
+        return cls(item.id, documents, item.encoding, config, vision, count, store)
 
 
 def _bare(document: Document | DocumentFile) -> Document | DocumentFile:
@@ -54,24 +64,28 @@ def _bare(document: Document | DocumentFile) -> Document | DocumentFile:
 
 @dataclass(frozen=True, slots=True)
 class DrawnItem:
-    """The pages of an item and their report; ``texts`` are those of its documents if they are still to be counted. ``seconds``
-    is the time that loading and drawing took."""
+    """The pages of an item and their report, its documents, and the configuration that drew them. ``seconds`` is the time that loading
+    and drawing took, ``drawn_before`` how many of its documents the store had."""
 
     compressed: CompressedText
-    texts: tuple[str, ...]
+    sources: tuple[Source, ...]
+    config: RenderConfig
     seconds: float
+    drawn_before: int = 0
 
 
 def draw(task: DrawTask) -> DrawnItem:
-    """Load and draw an item. Raises InputError, ConfigError, FontError."""
+    """Load and draw an item. Raises InputError, ConfigError, FontError, OutputError."""
     began = time.monotonic()
     documents = as_documents(BatchItem(task.id, "", task.documents, task.encoding).load())
-    renderer = Renderer(config_for(documents, task.config))
-    pages = [page for document in documents for page in renderer.render(document, title_of(document, documents))]
-    tokenizer: TextTokenizer = _NotCounted() if task.keep_texts else Cl100kTokenizer()
+    config = config_for(documents, task.config)
+    renderer = Renderer(config) if task.store is None else task.store.open().renderer(config)
+    sources = tuple(Source(document, title_of(document, documents)) for document in documents)
+    pages = [page for source in sources for page in renderer.render(source.document, source.title)]
+    tokenizer: TextTokenizer = Cl100kTokenizer() if task.count else _NotCounted()
     report = account(documents, tuple(pages), renderer, tokenizer, task.vision)
-    texts = tuple(document.text for document in documents) if task.keep_texts else ()
-    return DrawnItem(CompressedText(tuple(pages), report), texts, time.monotonic() - began)
+    before = renderer.hits if isinstance(renderer, StoredRenderer) else 0
+    return DrawnItem(CompressedText(tuple(pages), report), sources, config, time.monotonic() - began, before)
 
 
 def config_for(documents: Sequence[Document], config: RenderConfig | Mapping[str, Any]) -> RenderConfig:
@@ -88,7 +102,7 @@ class _NotCounted:
 
 def counted(drawn: DrawnItem, tokenizer: TextTokenizer) -> CompressedText:
     """The drawn item with its text tokens, as ``tokenizer`` counts them. Blocks if that asks a server."""
-    tokens = sum(tokenizer.count(text) for text in drawn.texts)
+    tokens = sum(tokenizer.count(source.document.text) for source in drawn.sources)
     return replace(drawn.compressed, report=replace(drawn.compressed.report, text_tokens=tokens, tokenizer=tokenizer.name))
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, Merged, PageDrawn, WindowAnswer, WindowDone, WindowStarted
+from glyph_pipeline.cli.checks import check_rows, sent_rows
 from glyph_pipeline.cli.choice import Asking, chosen_reader
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
 from glyph_pipeline.document import Document, as_documents
@@ -41,7 +42,8 @@ def answer_question(
     if sys.stdout is None:  # closed by the shell (>&-)
         raise OutputError("Standard output is closed: there is nowhere to write the answer.", hint="Send it to a file.")
     documents = as_documents(documents)  # as they will be told apart
-    screen = Screen(quiet=quiet, print_answer=not as_json, show_reasoning=show_reasoning)
+    # What is still to be put right is not shown as it arrives.
+    screen = Screen(quiet=quiet, print_answer=not as_json, show_reasoning=show_reasoning, live=not options["repair"])
     folder = PageFolder(output, several=len(documents) > 1) if output is not None else None
     answer: Answer | None = None
     with (
@@ -81,12 +83,12 @@ class Screen:
     began anew must not stand half in a file.
     """
 
-    def __init__(self, *, quiet: bool, print_answer: bool, show_reasoning: bool) -> None:
+    def __init__(self, *, quiet: bool, print_answer: bool, show_reasoning: bool, live: bool = True) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
         self._status = self._console.status("Drawing ...")
         self._quiet = quiet
         self._print_answer = print_answer
-        self._live = print_answer and sys.stdout.isatty()
+        self._live = live and print_answer and sys.stdout.isatty()
         self._show_reasoning = show_reasoning
         self._pages = 0
         self._windows = 1
@@ -185,6 +187,8 @@ class Screen:
 
 def _account(answer: Answer) -> list[tuple[str, str]]:
     rows = report_lines(answer.report)
+    if answer.report.sent is not None:
+        rows += sent_rows(answer.report.sent)
     requests: list[WindowAnswer | MergeAnswer] = [*answer.windows, *answer.merges]
     if len(answer.windows) > 1:
         nothing = sum(not window.found for window in answer.windows)
@@ -202,6 +206,7 @@ def _account(answer: Answer) -> list[tuple[str, str]]:
         several = answer.report.documents > 1
         named = [f"{f'{source.document} ' if several else ''}page {source.page}" for source in answer.sources[:_SOURCES_SHOWN]]
         rows.append(("cited", ", ".join(named) + (" ..." if len(answer.sources) > _SOURCES_SHOWN else "")))
+    rows += check_rows(answer.checks, answer.report.documents > 1)
     return [*rows, ("read by", answer.reader), seconds_line(answer.seconds)]
 
 

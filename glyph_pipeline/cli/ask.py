@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
+from glyph_pipeline.cli.caching import cache_options, open_store
 from glyph_pipeline.cli.options import DRAWING_OPTIONS, build_config, document_options, drawing_options, load_documents
 from glyph_pipeline.cli.reading import NAMED, reading_options
 from glyph_pipeline.cli.render import draw_and_report
+from glyph_pipeline.cli.sending import SENT_DEFAULTS, sending_options
 from glyph_pipeline.document import Document
 from glyph_pipeline.errors import EXIT_OK, UsageError
 from glyph_pipeline.rendering.config import RenderConfig
@@ -21,6 +24,8 @@ from glyph_pipeline.rendering.fonts import find_font
 @drawing_options
 @click.option("-o", "--output", metavar="DIR", help="Keep the pages, and pages.json, in this folder.")
 @reading_options
+@sending_options()
+@cache_options
 @click.option("--show-reasoning", is_flag=True, help="Show the reasoning, and the answers of single windows, on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="Answer and account as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress and no report on standard error.")
@@ -57,15 +62,28 @@ def _draw_only(
     documents: list[Document], drawing: RenderConfig, options: dict[str, Any], *, output: str | None, as_json: bool, quiet: bool
 ) -> None:
     named = [option for option, name in NAMED.items() if options[name] not in (None, (), False, "auto")]
+    named += [f"--{name}" for name, default in SENT_DEFAULTS.items() if options[name] != default]
     if options["base_urls"]:
         named = [option for option in named if option != "--model"]
     if named:
         raise UsageError(f"{', '.join(named)}: nothing is read without a question.", hint="Add -q QUESTION, or leave it out.")
+    store = open_store(options["cache"], options["cache_size"])
+    draw = partial(
+        draw_and_report,
+        documents,
+        drawing,
+        output=output,
+        as_json=as_json,
+        quiet=quiet,
+        titled=True,
+        store=store,
+        mode=options["mode"],
+    )
     if not options["base_urls"]:
-        draw_and_report(documents, drawing, output=output, as_json=as_json, quiet=quiet, titled=True)
+        draw()
         return
     from glyph_pipeline.pipeline import GlyphPipeline
 
     with GlyphPipeline(options["base_urls"], options["model"], drawing, api_key=options["api_key"]) as pipeline:
         tokenizer, vision = pipeline.counters()
-        draw_and_report(documents, drawing, output=output, as_json=as_json, quiet=quiet, tokenizer=tokenizer, vision=vision, titled=True)
+        draw(tokenizer=tokenizer, vision=vision)

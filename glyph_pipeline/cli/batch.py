@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
+from glyph_pipeline.cli.caching import cache_options
 from glyph_pipeline.cli.options import DRAWING_OPTIONS, chosen_drawing, drawing_options
 from glyph_pipeline.cli.reading import reading_options
+from glyph_pipeline.cli.sending import sending_options
 from glyph_pipeline.errors import EXIT_ITEMS_FAILED, EXIT_OK, EXIT_TRUNCATED
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.fonts import find_font
@@ -30,6 +32,8 @@ from glyph_pipeline.rendering.fonts import find_font
 )
 @drawing_options
 @reading_options
+@sending_options()
+@cache_options
 @click.option("--quiet", is_flag=True, help="No progress and no summary on standard error.")
 def batch(
     source: str,

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from glyph_pipeline.cli.caching import open_store
 from glyph_pipeline.cli.reading import MEGABYTE
+from glyph_pipeline.cli.sending import sending_arguments
 from glyph_pipeline.errors import MissingExtraError, UsageError
 from glyph_pipeline.reading.ocr import NOTICE, OCRReader
 from glyph_pipeline.reading.retry import RetryPolicy
@@ -19,13 +21,16 @@ from glyph_pipeline.serving import DEFAULT_MODEL, DEFAULT_RESTARTS, GlyphServer,
 # Options of a server that is started for this, by the names GlyphServer.launch takes.
 _LAUNCH = ("max_model_len", "max_num_batched_tokens", "tensor_parallel_size", "data_parallel_size", "port")
 
+# About 1,360 pages of A4 at 72 dpi (docs/pagestore.md). The profiles turn this cache off, as Glyph's guide does.
+_IMAGE_CACHE = ("--mm-processor-cache-gb", "4")
+
 ReaderName: TypeAlias = Literal["auto", "vllm", "ocr"]
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderChoice:
     """What the command line says about who reads. ``launch`` are further options of GlyphServer.launch, ``restarts`` how often
-    a server that is started for this may be started again."""
+    a server that is started for this may be started again, ``keeps_images`` whether it keeps pages it was sent."""
 
     reader: ReaderName = "auto"
     base_urls: tuple[str, ...] = ()
@@ -34,6 +39,7 @@ class ReaderChoice:
     api_key: str | None = None
     launch: dict[str, Any] = field(default_factory=dict)
     restarts: int = DEFAULT_RESTARTS
+    keeps_images: bool = False
 
     @property
     def asks_for_server(self) -> bool:
@@ -76,6 +82,7 @@ class Asking:
         choice = ReaderChoice(options["reader"], options["base_urls"], options["model"], options["profile"], options["api_key"], launch)
         if options["restarts"] is not None:
             choice = replace(choice, restarts=options["restarts"])
+        choice = replace(choice, keeps_images=options.get("cache") is not None)
         choice.check()
         arguments = {
             "sampling": Sampling(max_tokens=options["max_tokens"]),
@@ -85,6 +92,8 @@ class Asking:
             "cite": options["cite"],
             "retry": RetryPolicy(budget=options["retry_for"]),
             "read_timeout": options["read_timeout"],
+            **sending_arguments(options),
+            "cache": open_store(options.get("cache"), options.get("cache_size")),
         }
         return cls(choice, arguments, options["start_timeout"], options["max_tokens"])
 
@@ -125,6 +134,9 @@ def chosen_reader(
             notice(NOTICE if mend is None else f"{NOTICE} This machine has a GPU ({accelerator.detail}): {mend}")
             yield ChosenReader({"reader": OCRReader()})
             return
+    launch = dict(choice.launch)
+    if choice.keeps_images:  # the user's own flags come behind, and count
+        launch["extra_args"] = [*_IMAGE_CACHE, *launch.get("extra_args", ())]
     began = time.perf_counter()
     with GlyphServer.launch(
         choice.model or DEFAULT_MODEL,
@@ -133,7 +145,7 @@ def chosen_reader(
         on_wait=on_wait,
         on_restart=notice,
         restarts=choice.restarts,
-        **choice.launch,
+        **launch,
     ) as server:
         yield ChosenReader({"server": server, "api_key": choice.api_key or server.api_key}, time.perf_counter() - began)
 

@@ -107,7 +107,7 @@ def _tokenizer() -> Finding:
 
 
 def _ocr() -> Finding:
-    lacking = [name for name in ("rapidocr", "onnxruntime", "bm25s", "snowballstemmer") if importlib.util.find_spec(name) is None]
+    lacking = [name for name in ("rapidocr", "onnxruntime") if importlib.util.find_spec(name) is None]
     if lacking:
         return Finding("OCR reader", "missing", f"not installed: {', '.join(lacking)}", "pip install 'glyph-pipeline[ocr]'")
     return Finding("OCR reader", "ready", f"rapidocr {importlib.metadata.version('rapidocr')}")

@@ -12,6 +12,7 @@ from glyph_pipeline.cli.evaluating import exit_code, reading_progress, run_evalu
 from glyph_pipeline.cli.options import DRAWING_OPTIONS, chosen_drawing, drawing_options
 from glyph_pipeline.cli.output import print_json, table
 from glyph_pipeline.cli.reading import reading_options
+from glyph_pipeline.cli.sending import sending_options
 
 if TYPE_CHECKING:
     from glyph_pipeline.experiments.evaluation.sample import Benchmark
@@ -34,6 +35,7 @@ def _benchmark_options(name: str) -> Callable[[_F], _F]:
                 click.option("--seed", type=int, default=1, show_default=True, metavar="N", help="Of the lot of --limit."),
                 drawing_options,
                 reading_options,
+                sending_options(mode="pages", exact="off"),
                 running_options(f"eval-{name}"),
             )
         ):

@@ -11,6 +11,7 @@ from glyph_pipeline.cli.evaluating import exit_code, run_evaluation, running_opt
 from glyph_pipeline.cli.options import chosen_drawing
 from glyph_pipeline.cli.output import print_json, table
 from glyph_pipeline.cli.reading import reading_options
+from glyph_pipeline.cli.sending import sending_options
 from glyph_pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def _numbers(kind: type[int] | type[float]) -> Callable[[click.Context, click.Pa
     "--no-system-fonts", is_flag=True, help="Draw with the configured and the bundled fonts only: the same bytes on every machine."
 )
 @reading_options
+@sending_options(mode="pages", exact="off")
 @running_options("eval-needle")
 def needle(
     depths: tuple[float, ...],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from glyph_pipeline.errors import EXIT_ITEMS_FAILED, EXIT_OK, EXIT_TRUNCATED, MissingExtraError, ServerUnreachableError
+from glyph_pipeline.sending import DEFAULT_EXACT_BUDGET, DEFAULT_RESOLUTION_BUDGET
 
 if TYPE_CHECKING:
     from glyph_pipeline.batch.store import ResultStore
@@ -25,6 +26,16 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 REPORT = "report.html"
 # Of the options of cli/reading.py: what changes an answer, not only how soon it comes. A flag of vLLM may quantize the model.
 _CHANGING = ("max_tokens", "overlap", "max_request_mb", "cite", "max_model_len", "server_args")
+# How an evaluation sends what it asks about, unless told otherwise: as pictures and nothing beside them.
+_SENT = {
+    "mode": "pages",
+    "exact": "off",
+    "redact": False,
+    "exact_budget": DEFAULT_EXACT_BUDGET,
+    "resolution": "uniform",
+    "resolution_budget": DEFAULT_RESOLUTION_BUDGET,
+    "repair": False,
+}
 # Reading the data may take minutes; so often it is told how far it is.
 _NOTICE_S = 10.0
 
@@ -75,6 +86,8 @@ def run_evaluation(
 
     asking = Asking.of(options)
     changing = {name: options[name] for name in _CHANGING}
+    # Only where they are other than an evaluation's own: rows of earlier versions have none of them.
+    changing |= {name: options[name] for name, usual in _SENT.items() if options[name] != usual}
     benchmark.require(benchmark.tasks())
     store = ResultStore(Path(output) / f"{benchmark.name}.jsonl", retry_failed=retry_failed)
     shown = 0

@@ -31,6 +31,7 @@ Exit codes:
   10  the answer was cut off (what there is was printed)
   11  a result could not be written
   12  items of a batch failed (their lines say why)
+  13  pages are not certified: they don't pass, or are not what their certificate says
   130 interrupted (Ctrl-C)
 """
 
@@ -38,7 +39,7 @@ Exit codes:
 class LazyGroup(DefaultGroup):  # type: ignore[misc]
     """A group whose subcommands are imported when they are used: drawing should not wait for what serving needs."""
 
-    names = ("ask", "batch", "render", "sweep", "eval", "search", "bench", "web", "fonts", "serve", "proxy", "doctor")
+    names = ("ask", "batch", "render", "sweep", "eval", "certify", "search", "bench", "web", "fonts", "serve", "proxy", "doctor")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order of use."""

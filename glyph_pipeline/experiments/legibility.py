@@ -6,7 +6,6 @@ half sees; strings drawn by lot can't be guessed, so both are told apart.
 
 from __future__ import annotations
 
-import importlib
 import io
 import random
 import string
@@ -14,8 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
+from rapidfuzz.distance import Levenshtein
+
 from glyph_pipeline.document import Document
-from glyph_pipeline.errors import MissingExtraError
 from glyph_pipeline.page import Page
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
@@ -111,7 +111,7 @@ def read_back(pages: Sequence[Page], family: VisionArithmetic, transcribe: Trans
 
     A page of which not as many lines are found as were drawn (print too small to tell them apart) is read whole.
     """
-    distance = _levenshtein()
+    distance = Levenshtein.distance
     characters = errors = 0
     for page in pages:
         drawn = [line for line in page.lines if line.strip()]
@@ -138,12 +138,3 @@ def _spread(whole: int, count: int) -> list[int]:
 
 def _folded(lines: Sequence[str]) -> str:
     return " ".join(" ".join(lines).split())
-
-
-def _levenshtein() -> Callable[[str, str], int]:
-    try:
-        module: Any = importlib.import_module("rapidfuzz.distance.Levenshtein")
-    except ImportError as error:
-        raise MissingExtraError("Measuring legibility", "experiments", package="rapidfuzz") from error
-    distance: Callable[[str, str], int] = module.distance
-    return distance

@@ -219,7 +219,7 @@ class Accuracy:
         began = time.perf_counter()
         tokens, pages = self._drawings.cost(config)
         wrong = 0
-        with GlyphPipeline(config=config, **self._arguments) as pipeline:
+        with GlyphPipeline(config=config, mode="pages", exact="off", **self._arguments) as pipeline:
             results = pipeline.ask_many([(task.documents, task.question.question) for task in tasks], workers=0)
             # Closed before a server is stopped, as in cli/batch.py.
             with closing(results):

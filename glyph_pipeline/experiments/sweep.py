@@ -146,7 +146,7 @@ async def _row(case: SweepCase, pool: DrawingPool, text_tokens: Mapping[str, int
         return SweepRow(case, {"error": str(error)})
     item = BatchItem(case.key, "", (case.document,))
     try:
-        drawn = await pool.draw(DrawTask.of(item, config, GLM_4V, keep_texts=True))  # the text is counted once, not in every case
+        drawn = await pool.draw(DrawTask.of(item, config, GLM_4V, count=False))  # the text is counted once, not in every case
     except GlyphError as e:
         return SweepRow(case, {"error": str(e)})
     pages, report = drawn.compressed.pages, drawn.compressed.report

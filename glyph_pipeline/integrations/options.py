@@ -16,6 +16,7 @@ from glyph_pipeline.pipeline import GlyphPipeline
 from glyph_pipeline.reading.ocr import OCRReader
 from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.rendering.config import RenderConfig
+from glyph_pipeline.sending import Exact, Mode, Resolution
 
 _Count = Annotated[int, Field(ge=1)]
 
@@ -25,7 +26,7 @@ class PipelineOptions(TypedDict, total=False):
 
     ``base_url`` one URL of a server, or several. ``reader``: ``"ocr"``, or an object that reads. ``config``: a preset's name, the
     path of a Glyph JSON file, a RenderConfig, or changes to the preset that the texts get. ``max_tokens`` bounds reasoning and
-    answer of each request. ``read_timeout`` is in seconds without a byte, ``max_request_bytes`` in bytes.
+    answer of each request. ``cache``: a folder, or a PageStore. ``read_timeout`` is in seconds without a byte, ``max_request_bytes`` in bytes.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)  # type: ignore[misc]
@@ -42,6 +43,14 @@ class PipelineOptions(TypedDict, total=False):
     max_request_bytes: _Count
     cite: bool | None
     read_timeout: Annotated[float, Field(gt=0)]
+    mode: Mode
+    exact: Exact
+    redact: bool
+    exact_budget: Annotated[float, Field(ge=0, le=10)]
+    resolution: Resolution
+    resolution_budget: Annotated[float, Field(ge=0, le=10)]
+    repair: bool
+    cache: Any
 
 
 _OPTIONS: TypeAdapter[PipelineOptions] = TypeAdapter(PipelineOptions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import PurePath
 from typing import Any, Generic, TypeVar
 
@@ -115,6 +115,8 @@ def account(answer: Answer) -> dict[str, Any]:
         "pages": report.pages,
         "prompt_tokens": answer.usage.prompt_tokens,
         "completion_tokens": answer.usage.completion_tokens,
+        "sent": None if report.sent is None else report.sent.to_dict(),
+        "checks": [asdict(check) for check in answer.checks],
     }
 
 

@@ -87,7 +87,7 @@ class PageCache:
             task.exception()  # looked at, or asyncio complains where nobody waits any more
 
     async def _draw(self, text: str, vision: VisionArithmetic, key: tuple[bytes, VisionArithmetic]) -> DrawnText:
-        task = DrawTask("", (Document(encodable(text)),), None, self._drawing, vision, keep_texts=True)
+        task = DrawTask("", (Document(encodable(text)),), None, self._drawing, vision, count=False)
         async with self._slots:  # the time counts from when there is a worker
             try:
                 item = await asyncio.wait_for(self._pool.draw(task), self._seconds)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import importlib
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from typing import Any, TypeAlias
 
 from glyph_pipeline.background import cores
 from glyph_pipeline.errors import MissingExtraError, ReadError
+from glyph_pipeline.exactness import nearness
 from glyph_pipeline.page import Page
+from glyph_pipeline.parts import ExactList, PagePart, PageText, Part
 from glyph_pipeline.reading import linecut, passages
 from glyph_pipeline.reading.reader import AnswerDelta, PageRead, Quote, ReadEvent, ReadResult, Usage
 
@@ -22,6 +25,10 @@ NOTICE = (
     "Read by OCR, which quotes passages and does not reason; for the Glyph model install glyph-pipeline[vllm] "
     "on a machine with a GPU, or give --base-url URL."
 )
+
+_BLANK_END = re.compile(r"\n[ \t]*\n\s*\Z")
+
+PURPOSE = "Reading pages by OCR"
 
 LineChoice: TypeAlias = Callable[[int], Collection[int]]
 """Of a page with so many lines, the places (from 0) of those to read."""
@@ -50,23 +57,42 @@ class OCRReader:
         """What reads."""
         return "OCR quotes (RapidOCR)"
 
-    async def read(self, pages: Sequence[Page], question: str, *, max_tokens: int | None = None) -> AsyncIterator[ReadEvent]:
-        """A PageRead after each page, the answer, then the ReadResult with finish_reason ``quote``.
+    async def read(self, parts: Sequence[Part], question: str, *, max_tokens: int | None = None) -> AsyncIterator[ReadEvent]:
+        """A PageRead after each picture, the answer, then the ReadResult with finish_reason ``quote``.
 
         Each quote is a paragraph ``[page 2] “...”``, with the document's id before the page where there are several
-        documents; that page counts within its document, while ``Quote.page`` counts over all pages given. A passage
-        that runs over two pages bears the number of the first. Cancelling stops the recognition within a line.
-        Nothing is generated, so ``max_tokens`` bounds nothing.
+        documents; that page counts within its document, while ``Quote.page`` counts over all pages given, pictures and
+        texts; texts of one page that follow each other are one. A passage that runs over two pages bears the number of
+        the first. Texts are taken as they are. Where exact strings are given for a page, they are put in for what was
+        read in their place. Cancelling stops the recognition within a line. Nothing is generated, so ``max_tokens``
+        bounds nothing.
 
         Raises MissingExtraError; ReadError if a page is no image or the OCR engine fails.
         """
-        pages = list(pages)
-        await asyncio.to_thread(passages.require)
+        spellings = {(each.document, each.number): each.strings for part in parts if isinstance(part, ExactList) for each in part.pages}
+        total = sum(isinstance(part, Page) for part in parts)
+        pages: list[PagePart] = []
         lines: list[passages.TextLine] = []
-        for number, page in enumerate(pages, start=1):
-            for text, set_off in await self._in_thread(page):
-                lines.append(passages.TextLine(number, page.document, text, set_off))
-            yield PageRead(number, len(pages))
+        done, blank = 0, False
+        for part in parts:
+            if isinstance(part, ExactList):
+                continue
+            if isinstance(part, PageText):
+                if not (pages and isinstance(pages[-1], PageText) and _key(pages[-1]) == _key(part)):
+                    pages.append(part)
+                lines += _lines_of_text(part, len(pages), blank)
+                blank = _BLANK_END.search(part.text) is not None
+                continue
+            blank = False
+            pages.append(part)
+            read = await self._in_thread(part)
+            known = spellings.get(_key(part))
+            texts = [text for text, _ in read]
+            if known:
+                texts = await asyncio.to_thread(nearness.corrected, texts, known)
+            lines += [passages.TextLine(len(pages), part.document, text, off) for text, (_, off) in zip(texts, read, strict=True) if text]
+            done += 1
+            yield PageRead(done, total)
         hits = await asyncio.to_thread(_matching, lines, question, self._quotes)
         quotes = tuple(Quote(hit.passage.page, hit.passage.document, hit.passage.text, hit.score) for hit in hits)
         paragraphs = _paragraphs(pages, quotes)
@@ -124,11 +150,11 @@ def _engine() -> Any:
     try:
         importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise MissingExtraError(passages.PURPOSE, "ocr", package="onnxruntime") from error
+        raise MissingExtraError(PURPOSE, "ocr", package="onnxruntime") from error
     try:
         rapidocr = importlib.import_module("rapidocr")
     except ImportError as error:
-        raise MissingExtraError(passages.PURPOSE, "ocr", package="rapidocr") from error
+        raise MissingExtraError(PURPOSE, "ocr", package="rapidocr") from error
     models = sorted(Path(str(rapidocr.__file__)).with_name("models").glob("*_rec_*.onnx"))
     if not models:
         raise ReadError("The installed rapidocr brings no recognition model.", hint="Install a newer one: pip install -U 'rapidocr>=3.10'")
@@ -183,7 +209,29 @@ def _matching(lines: Sequence[passages.TextLine], question: str, best: int) -> l
     return passages.rank(passages.passages(passages.sentences(lines)), question, best)
 
 
-def _paragraphs(pages: Sequence[Page], quotes: Sequence[Quote]) -> list[str]:
+def _key(part: PagePart) -> tuple[str | None, int]:
+    return part.document, part.number
+
+
+def _lines_of_text(part: PageText, page: int, set_off: bool) -> list[passages.TextLine]:
+    """The lines of a text that was sent in a page's place; an empty line sets the next one off. The heading stands by itself.
+
+    ``set_off``: an empty line ended the text before.
+    """
+    lines: list[passages.TextLine] = []
+    if part.heading.strip():
+        lines.append(passages.TextLine(page, part.document, part.heading.strip(), True))
+        set_off = True
+    for line in part.text.splitlines():
+        if line.strip():
+            lines.append(passages.TextLine(page, part.document, line.strip(), set_off))
+            set_off = False
+        else:
+            set_off = True
+    return lines
+
+
+def _paragraphs(pages: Sequence[PagePart], quotes: Sequence[Quote]) -> list[str]:
     """The paragraphs of the answer: one a quote, or the one that says that there is none."""
     if not quotes:
         span = "the page" if len(pages) == 1 else f"the {len(pages)} pages"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import bisect
-import difflib
 import functools
-import importlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from glyph_pipeline.errors import MissingExtraError
+from glyph_pipeline.ranking import CJK, ONE_CJK, bm25, terms
 
 LENGTH = 600
 """Characters that a passage is filled up to with whole sentences; a CJK character counts as three.
@@ -21,8 +18,6 @@ Measured on 26 questions over docs/sample.txt: the first quote answers 17 of the
 
 LONGEST = 400
 """Characters after which a sentence that does not end is ended at the next space."""
-
-PURPOSE = "Reading pages by OCR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +62,11 @@ class Hit:
 _MARK = re.compile(r"(?<!\S)(?:[\\＼(|/]n)+(?!\S)")
 """A drawn newline mark, as Glyph's English pages have it: a backslash and an n between spaces, the backslash at times misread."""
 
-_CJK = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
-_ONE_CJK = re.compile(rf"[{_CJK}]")
-_END = re.compile(rf"[.!?…]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[¿¡]*[^\W_a-zß-ÿ{_CJK}])|[。！？]+[”’」』）]*")
+_END = re.compile(rf"[.!?…]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[¿¡]*[^\W_a-zß-ÿ{CJK}])|[。！？]+[”’」』）]*")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:[^\W\d_]\.(?=\s)|(?:Mrs?|Ms|Dr|Prof|Rev|Hon|Capt|Col|Gen|Lt|Sgt|Sr|Jr|St|vs|cf)\.|(?:Nos?|pp?|Figs?|Vol|Nr)\.(?=\s+\d))"
 )
 """A full stop that ends no sentence."""
-
-_WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+(?:[.,][0-9]+)*(?:['’][^\W\d_]+)?")
-_ASKING = frozenset({"much", "many", "whose", "tell", "please", "would", "could", "might", "shall", "ever", "exactly", "also"})
 
 
 def sentences(lines: Iterable[TextLine]) -> list[Sentence]:
@@ -99,7 +89,7 @@ def passages(parts: Sequence[Sentence], length: int = LENGTH) -> list[Passage]:
 
     A passage is at most ``length`` characters long unless it is a single sentence.
     """
-    sizes = [len(part.text) + 2 * len(_ONE_CJK.findall(part.text)) + 1 for part in parts]
+    sizes = [len(part.text) + 2 * len(ONE_CJK.findall(part.text)) + 1 for part in parts]
     found: list[Passage] = []
     last = size = 0
     for first, part in enumerate(parts):
@@ -116,37 +106,13 @@ def passages(parts: Sequence[Sentence], length: int = LENGTH) -> list[Passage]:
     return found
 
 
-def terms(text: str) -> list[str]:
-    """The words of a text as they are compared: lower case, stop words dropped, English endings cut, CJK characters in pairs.
-
-    Raises MissingExtraError.
-    """
-    stop = _stop_words()
-    found: list[str] = []
-    for match in _WORD.finditer(text):
-        word = match.group().lower()
-        if _ONE_CJK.match(word):
-            found += [word[at : at + 2] for at in range(len(word) - 1)] or [word]
-        elif word not in stop:
-            found.append(_stem(word.replace("’", "'").removesuffix("'s")))
-    return found
-
-
 def rank(candidates: Sequence[Passage], question: str, best: int = 3) -> list[Hit]:
     """At most ``best`` passages that share a term with the question, best first, no two sharing a sentence.
 
     A term of the question that occurs nowhere stands for the most similar one that does, so that a misread letter does
-    not hide a name. Raises MissingExtraError.
+    not hide a name.
     """
-    corpus = [terms(passage.text) for passage in candidates]
-    vocabulary = {term for tokens in corpus for term in tokens}
-    asked = [term for term in (_known(term, vocabulary) for term in dict.fromkeys(terms(question))) if term]
-    if not asked:
-        return []
-    library: Any = _library("bm25s")
-    index = library.BM25(method="lucene", k1=1.2, b=0.5)
-    index.index(corpus, show_progress=False)
-    scores = [float(score) for score in index.get_scores(asked)]
+    scores = bm25([terms(passage.text) for passage in candidates], question)
     order = sorted(range(len(candidates)), key=lambda number: (-scores[number], number))
     hits: list[Hit] = []
     for number in order:
@@ -194,7 +160,7 @@ class _Paragraph:
 
 def _space(left: str, right: str) -> str:
     """What parts two pieces of running text: nothing between CJK characters and after a hyphen that breaks a word."""
-    if _ONE_CJK.match(left[-1]) and _ONE_CJK.match(right[0]):
+    if ONE_CJK.match(left[-1]) and ONE_CJK.match(right[0]):
         return ""
     if left[-1] == "-" and left[-2:-1].isalpha() and right[0].isalpha():
         return ""
@@ -223,41 +189,3 @@ def _cuts(text: str) -> list[tuple[int, int]]:
             spans.append((start, start + len(text[start:end].rstrip())))
         start = end
     return spans
-
-
-def _known(term: str, vocabulary: set[str]) -> str | None:
-    """The term itself if it occurs, else the occurring one that a misread letter could have made of it."""
-    if term in vocabulary:
-        return term
-    if len(term) < 6 or term[0].isdigit():
-        return None
-    return next(iter(difflib.get_close_matches(term, vocabulary, n=1, cutoff=0.85)), None)
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(PURPOSE, "ocr", package=name) from error
-
-
-def require() -> None:
-    """Raise MissingExtraError now if ranking will lack a package, not after all pages have been recognised."""
-    _stop_words()
-    _stemmer()
-
-
-@functools.lru_cache(maxsize=1)
-def _stop_words() -> frozenset[str]:
-    _library("bm25s")
-    return frozenset(_library("bm25s.stopwords").STOPWORDS_EN_PLUS) | _ASKING
-
-
-@functools.lru_cache(maxsize=1)
-def _stemmer() -> Any:
-    return _library("snowballstemmer").stemmer("english")
-
-
-@functools.lru_cache(maxsize=65536)
-def _stem(word: str) -> str:
-    return str(_stemmer().stemWord(word))

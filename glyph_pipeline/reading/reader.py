@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from glyph_pipeline.page import Page
+from glyph_pipeline.parts import Part
 
 FinishReason: TypeAlias = Literal["stop", "length", "quote"]
 
@@ -21,7 +21,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A passage that was quoted: its page (1-based, counted over all pages given to the reader), its document, its text as read."""
+    """A passage that was quoted: its page (1-based, counted over all pages given to the reader, as pictures or as text), its document, its text as read."""
 
     page: int
     document: str | None
@@ -85,16 +85,18 @@ ReadEvent: TypeAlias = PageRead | ReasoningDelta | AnswerDelta | Retrying | Read
 
 
 class Reader(Protocol):
-    """Something that answers a question from page images."""
+    """Something that answers a question from page images, and texts that stand in their place."""
 
     @property
     def name(self) -> str:
         """What reads, in a few words, e.g. ``zai-org/Glyph`` or ``OCR quotes (RapidOCR)``."""
         ...
 
-    def read(self, pages: Sequence[Page], question: str, *, max_tokens: int | None = None) -> AsyncIterator[ReadEvent]:
+    def read(self, parts: Sequence[Part], question: str, *, max_tokens: int | None = None) -> AsyncIterator[ReadEvent]:
         """Events in the order they happen; the last is a :class:`ReadResult`.
 
+        ``parts`` are pages; where a pipeline's ``mode`` or ``exact`` say so, also texts in the place of pages, and lists of what has to be
+        read to the letter (see :mod:`glyph_pipeline.parts`). With ``mode="pages", exact="off"`` there are only pages.
         ``max_tokens`` bounds reasoning and answer together; a reader that generates nothing has no use for it.
         Raises ContextLengthError, ReadError, ServerError, MissingExtraError.
         """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from json import JSONDecodeError
@@ -15,22 +14,27 @@ from weakref import WeakKeyDictionary
 
 from glyph_pipeline.addresses import uses_environment_proxies
 from glyph_pipeline.background import unattended
-from glyph_pipeline.errors import ConfigError, ContextLengthError, GlyphError, ReadError, ServerUnreachableError, WrongModelError
-from glyph_pipeline.page import Page
+from glyph_pipeline.errors import ConfigError, ReadError
+from glyph_pipeline.parts import Part
 from glyph_pipeline.reading.answer import AnswerSplitter
 from glyph_pipeline.reading.endpoints import Endpoints
-from glyph_pipeline.reading.messages import build_message, page_urls
+from glyph_pipeline.reading.failures import FailedError, Failures
+from glyph_pipeline.reading.messages import Outgoing
 from glyph_pipeline.reading.reader import ReadEvent, ReadResult, Retrying, Usage
-from glyph_pipeline.reading.retry import PASSING_STATUS, Retries, RetryPolicy, retry_after
+from glyph_pipeline.reading.retry import Retries, RetryPolicy
 from glyph_pipeline.reading.sampling import Sampling
+from glyph_pipeline.reading.sentimages import SentImages
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
-    from openai.types.chat import ChatCompletionChunk
+    from openai.types.chat import ChatCompletionChunk, ChatCompletionUserMessageParam
 
 # Prefill of a full context on a CPU takes minutes; a server that says nothing for this long is taken for dead.
 DEFAULT_READ_TIMEOUT_S = 1800.0
 _CONNECT_TIMEOUT_S = 10.0
+_VERSION_TIMEOUT_S = 10.0
+# vLLM takes names for images (the key "uuid") from this version on.
+_NAMING_VLLM = (0, 11)
 # What a request may say of us. The SDK adds the machine's system, architecture and Python version, and takes further
 # headers from its own environment variables: none of that is the server's business.
 _HEADERS = frozenset(
@@ -46,30 +50,10 @@ _HEADERS = frozenset(
         "user-agent",
     }
 )
-_CONTEXT_WORDS = ("context length", "context size", "max_model_len", "maximum model length", "too long")
-# vLLM: "context length is 2048 tokens", "... (2048)", "is only 2048", "model length of 2048", "max_model_len=2048".
-_CONTEXT_LIMIT = re.compile(r"(?:context length|context size|model length|max_model_len)\s*(?:is|of)?\s*(?:only)?\s*[:=(]?\s*(\d+)")
-# The HTTP library's exceptions by name: the SDK brings httpx or its successor httpx2, according to its age.
-_TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio"})
-_UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout", "ProxyError"})
 # How vLLM ends a stream whose request it gave up, e.g. because it is shut down: what came of the answer is no answer.
 _GIVEN_UP = frozenset({"abort", "error"})
 
 _Clients = dict[str, "AsyncOpenAI"]
-
-
-class _FailedError(Exception):
-    """One attempt failed with ``error``. ``lost``: the server may have died, rather than refused."""
-
-    def __init__(self, error: GlyphError, *, transient: bool = False, lost: bool = False) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.transient = transient
-        self.lost = lost
-
-    @property
-    def retry_after(self) -> float | None:
-        return self.error.retry_after if isinstance(self.error, ReadError) else None
 
 
 class VLLMReader:
@@ -87,6 +71,10 @@ class VLLMReader:
     Pages go inside the requests; with ``page_folder``, a folder that the server may read (``--allowed-local-media-path``), as
     files in it, which are removed when a read ends.
 
+    With ``image_uuids`` pages are named by their SHA-256, and those that a server has been sent are only referred to (vLLM from 0.11,
+    served with a cache for images: ``--mm-processor-cache-gb``). One that has lost them is sent them again at once, which counts as no
+    failure; other servers get what they would without it. ``uuid_folder`` keeps what each server was sent for later processes.
+
     Raises ConfigError without any URL, and for a URL or a key that can't be sent.
     """
 
@@ -101,12 +89,16 @@ class VLLMReader:
         retry: RetryPolicy | None = None,
         revive: Callable[[], object] | None = None,
         page_folder: Path | None = None,
+        image_uuids: bool = False,
+        uuid_folder: Path | None = None,
     ) -> None:
         self.model = model
         self.page_folder = page_folder
         self.sampling = sampling or Sampling()
         self._api_key = _sendable(api_key)
         self._read_timeout = read_timeout
+        self._images = SentImages(uuid_folder) if image_uuids else None
+        self._failures = Failures(model, read_timeout)
         self._retry = retry or RetryPolicy()
         self._revive = revive
         urls = [base_url] if isinstance(base_url, str) else base_url
@@ -130,7 +122,7 @@ class VLLMReader:
         """The URLs of all servers."""
         return self._endpoints.urls
 
-    async def read(self, pages: Sequence[Page], question: str, *, max_tokens: int | None = None) -> AsyncGenerator[ReadEvent, None]:
+    async def read(self, parts: Sequence[Part], question: str, *, max_tokens: int | None = None) -> AsyncGenerator[ReadEvent, None]:
         """Stream reasoning and answer; the last event is the result, and always that of one whole stream.
 
         A Retrying event says that the attempt failed, that another follows and that all deltas so far are void.
@@ -139,23 +131,23 @@ class VLLMReader:
         of several attempts says in its hint how many they were and how long they took.
         """
         limit = min(max_tokens or self.sampling.max_tokens, self.sampling.max_tokens)
-        with page_urls(pages, self.page_folder) as urls:
-            async with aclosing(self._tried(urls, question, limit)) as events:
+        with Outgoing(parts, question, self.page_folder) as outgoing:
+            async with aclosing(self._tried(outgoing, limit)) as events:
                 async for event in events:
                     yield event
 
-    async def _tried(self, urls: Sequence[str], question: str, limit: int) -> AsyncGenerator[ReadEvent, None]:
+    async def _tried(self, outgoing: Outgoing, limit: int) -> AsyncGenerator[ReadEvent, None]:
         """Attempts, until one succeeds or there is no point in another."""
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})
         retries = Retries(self._retry)
         hops = 0  # from server to server since the last wait
         while True:
             try:
-                async with aclosing(self._attempt(clients, urls, question, limit)) as events:
+                async with aclosing(self._attempt(clients, outgoing, limit)) as events:
                     async for event in events:
                         yield event
                 return
-            except _FailedError as e:
+            except FailedError as e:
                 failed, cause = e, e.__cause__
             # Each server once, then a wait: a request that only this read can't get through must not chase around servers
             # that other reads find in good health.
@@ -188,29 +180,15 @@ class VLLMReader:
         if self._clients.get(asyncio.get_running_loop()) is not clients:
             raise ReadError("The reader was closed while it was reading.", hint="Close it when all reads have ended.")
 
-    async def _attempt(self, clients: _Clients, urls: Sequence[str], question: str, max_tokens: int) -> AsyncGenerator[ReadEvent, None]:
-        """One request to one server, from its beginning to its result. Raises _FailedError."""
-        splitter = AnswerSplitter()
-        usage = Usage()
-        reason: str | None = None
+    async def _attempt(self, clients: _Clients, outgoing: Outgoing, max_tokens: int) -> AsyncGenerator[ReadEvent, None]:
+        """One try at one server, from its beginning to its result. Raises FailedError."""
         with self._endpoints.turn() as turn:
             try:
-                stream = await self._open(self._connected(clients, turn.url), urls, question, max_tokens)
-                async with stream:
-                    async for chunk in stream:
-                        if chunk.usage is not None:
-                            usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-                        for choice in chunk.choices or ():
-                            delta = choice.delta
-                            for event in splitter.feed(delta.content, _reasoning(delta)):
-                                yield event
-                            reason = choice.finish_reason or reason
-                if reason is None:
-                    raise self._broken_off(turn.url, "the stream ended without a finish_reason")
-                if reason in _GIVEN_UP:
-                    raise self._broken_off(turn.url, f"it gave the request up (finish_reason {reason!r})")
+                async with aclosing(self._asked(self._connected(clients, turn.url), turn.url, outgoing, max_tokens)) as events:
+                    async for event in events:
+                        yield event
             except Exception as e:
-                failed = e if isinstance(e, _FailedError) else self._failed(turn.url, e)
+                failed = self._failure(turn.url, e)
                 if failed is None:
                     raise
                 if failed.transient:
@@ -219,15 +197,86 @@ class VLLMReader:
                     raise
                 raise failed from e
             self._endpoints.succeeded(turn)
+
+    async def _asked(self, client: AsyncOpenAI, url: str, outgoing: Outgoing, max_tokens: int) -> AsyncGenerator[ReadEvent, None]:
+        """The answer to a request; if the server makes nothing of names for images, to one with more of them, or without names."""
+        ways = await self._ways(client, url, outgoing)
+        refused = False
+        for way, known in enumerate(ways, 1):
+            begun = False
+            try:
+                async with aclosing(self._answer(client, url, outgoing.message(known), max_tokens)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+            except Exception as e:
+                failed = self._failure(url, e)
+                if begun or way == len(ways) or failed is None or not failed.of_images:
+                    raise
+                refused = refused or self._noted(url, outgoing, failed)
+                continue
+            if self._images is not None:
+                if refused:
+                    self._images.learnt(url, takes_names=False)
+                elif known is not None:
+                    self._images.sent(url, outgoing.names)
+            return
+
+    async def _answer(
+        self, client: AsyncOpenAI, url: str, message: ChatCompletionUserMessageParam, max_tokens: int
+    ) -> AsyncGenerator[ReadEvent, None]:
+        """One request, from its beginning to its result."""
+        splitter = AnswerSplitter()
+        usage = Usage()
+        reason: str | None = None
+        stream = await self._open(client, message, max_tokens)
+        async with stream:
+            async for chunk in stream:
+                if chunk.usage is not None:
+                    usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+                for choice in chunk.choices or ():
+                    delta = choice.delta
+                    for event in splitter.feed(delta.content, _reasoning(delta)):
+                        yield event
+                    reason = choice.finish_reason or reason
+        if reason is None:
+            raise self._failures.broken_off(url, "the stream ended without a finish_reason")
+        if reason in _GIVEN_UP:
+            raise self._failures.broken_off(url, f"it gave the request up (finish_reason {reason!r})", gave_up=True)
         for event in splitter.finish(truncated=reason == "length"):
             yield event
         finish: Literal["stop", "length"] = "length" if reason == "length" else "stop"
         yield ReadResult(splitter.text, splitter.reasoning, finish, usage)
 
-    async def _open(self, client: AsyncOpenAI, urls: Sequence[str], question: str, max_tokens: int) -> AsyncStream[ChatCompletionChunk]:
+    async def _ways(self, client: AsyncOpenAI, url: str, outgoing: Outgoing) -> list[frozenset[str] | None]:
+        """How to send the images, the shortest first: without those that the server has, all with their names, all without."""
+        if self._images is None or not outgoing.pages:
+            return [None]
+        if self._images.takes_names(url) is None:
+            takes = await _is_naming_vllm(client, url)
+            if takes is not None:
+                self._images.learnt(url, takes)
+        if not self._images.takes_names(url):
+            return [None]
+        known = self._images.known(url, outgoing.names)
+        return [known, frozenset(), None] if known else [frozenset(), None]
+
+    def _noted(self, url: str, outgoing: Outgoing, failed: FailedError) -> bool:
+        """Note what a refusal says of the images that a server has; whether it seems to know no names."""
+        assert self._images is not None
+        gone = failed.missing
+        self._images.lost(url, outgoing.names, gone)
+        return gone is None and isinstance(failed.error, ReadError) and failed.error.status in (400, 422)
+
+    def _failure(self, url: str, error: Exception) -> FailedError | None:
+        return error if isinstance(error, FailedError) else self._failures.of(url, error)
+
+    async def _open(
+        self, client: AsyncOpenAI, message: ChatCompletionUserMessageParam, max_tokens: int
+    ) -> AsyncStream[ChatCompletionChunk]:
         return await client.chat.completions.create(
             model=self.model,
-            messages=[build_message(urls, question)],
+            messages=[message],
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_tokens=max_tokens,
@@ -259,69 +308,6 @@ class VLLMReader:
             )
         return clients[url]
 
-    def _failed(self, url: str, error: Exception) -> _FailedError | None:
-        """What went wrong with a request to ``url``, with the server's own words; None if it is no failure of a request."""
-        import openai
-
-        if isinstance(error, openai.APIStatusError):
-            return self._refused(url, error.status_code, _server_words(error), retry_after(error.response.headers))
-        transport = _of_transport(error)
-        if transport is not None:
-            return self._lost(url, transport)
-        if isinstance(error, openai.APIConnectionError):
-            return self._broken_off(url, str(error))
-        if isinstance(error, openai.APIError):
-            # What vLLM finds out after it has begun to stream comes as an event of the stream.
-            status = _status_in(error.body)
-            return self._broken_off(url, _server_words(error)) if status is None else self._refused(url, status, _server_words(error))
-        if isinstance(error, (JSONDecodeError, UnicodeDecodeError)):
-            return self._broken_off(url, f"an event that can't be read ({error})")
-        return None
-
-    def _lost(self, url: str, error: BaseException) -> _FailedError:
-        kind, words = type(error).__name__, str(error) or type(error).__name__
-        if kind in _UNREACHABLE:
-            unreachable = ServerUnreachableError(
-                f"The server at {url} can't be reached: {words}.", hint="Is it running? Try: glyph-compress doctor"
-            )
-            # A certificate does not become valid by asking again.
-            passing = not any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
-            return _FailedError(unreachable, transient=passing, lost=passing)
-        if kind in ("ReadTimeout", "WriteTimeout", "PoolTimeout"):
-            what = "sent" if kind == "ReadTimeout" else "took"
-            stalled = ReadError(
-                f"The server at {url} {what} nothing for {self._read_timeout:g} s.",
-                transient=True,
-                hint="Allow more time, or look at its log.",
-            )
-            return _FailedError(stalled, transient=True)
-        return self._broken_off(url, words)
-
-    def _refused(self, url: str, status: int, words: str, wait: float | None = None) -> _FailedError:
-        if status == 400 and any(phrase in words.lower() for phrase in _CONTEXT_WORDS):
-            named = _CONTEXT_LIMIT.search(words.lower())
-            limit = int(named[1]) if named else None
-            hint = "Draw denser, or serve with a larger --max-model-len."
-            return _FailedError(ContextLengthError(f"The server refused the pages as too long: {words}", limit=limit, hint=hint))
-        if status == 404 and "model" in words:
-            message = f"The server at {url} does not serve {self.model!r}: {words}"
-            return _FailedError(WrongModelError(message, hint="Name a served model with --model."))
-        transient = status in PASSING_STATUS
-        hints = {401: "Give its key with --api-key or GLYPH_API_KEY.", 429: "Ask less at once, or allow more time."}
-        refused = ReadError(
-            f"The server at {url} refused the request (HTTP {status}): {words}",
-            status=status,
-            transient=transient,
-            retry_after=wait if transient else None,
-            hint=hints.get(401 if status == 403 else status, "Look at the server's log." if transient else None),
-        )
-        return _FailedError(refused, transient=transient, lost=transient and status >= 500)
-
-    def _broken_off(self, url: str, what: str) -> _FailedError:
-        message = f"The server at {url} broke off its answer: {what}."
-        hint = "Ask again; if it stays so, look at the server's log."
-        return _FailedError(ReadError(message, transient=True, hint=hint), transient=True, lost=True)
-
 
 def _askable(url: str) -> str:
     """``url``, if requests can be sent there; found out later, each library would say it in its own way."""
@@ -346,44 +332,27 @@ def _reasoning(delta: Any) -> str | None:
     return cast("str | None", getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None))
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """An error and what led to it, the outermost first."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
-
-
-def _of_transport(error: Exception) -> BaseException | None:
-    """The HTTP library's error in or behind ``error``; the connection's, if it passed through unwrapped."""
-    import openai
-
-    for each in _chain(error) if isinstance(error, openai.APIConnectionError) else [error]:
-        if type(each).__module__.split(".")[0] in _TRANSPORTS or isinstance(each, (ConnectionError, ssl.SSLError)):
-            return each
-    return None
-
-
-def _status_in(body: object) -> int | None:
-    """The HTTP status that an error event of a stream names."""
-    code = body.get("code") if isinstance(body, dict) else None
-    if isinstance(code, str) and code.isdecimal():
-        code = int(code)
-    return code if isinstance(code, int) and 400 <= code <= 599 else None
-
-
-def _server_words(error: Any) -> str:
-    body = error.body
-    if isinstance(body, dict):
-        body = body.get("error", body)
-        body = body.get("message") if isinstance(body, dict) else body
-    return str(body) if body and isinstance(body, str) else str(error.message)
-
-
 async def _keep_private(request: Any) -> None:
     """Request hook: only the headers the request needs."""
     for header in list(request.headers.keys()):
         if header.lower() not in _HEADERS:
             del request.headers[header]
     request.headers["user-agent"] = "glyph-pipeline"
+
+
+async def _is_naming_vllm(client: AsyncOpenAI, url: str) -> bool | None:
+    """Whether a vLLM of that version or later is there; None if the server can't be asked now.
+
+    Others are not tried: a server that passes over a key it doesn't know would answer without the pictures.
+    """
+    import openai
+
+    try:
+        told = await client.get(url.rstrip("/").removesuffix("/v1") + "/version", cast_to=object, options={"timeout": _VERSION_TIMEOUT_S})
+    except openai.APIStatusError:
+        return False
+    except (openai.APIError, JSONDecodeError, UnicodeDecodeError):
+        return None
+    version = told.get("version") if isinstance(told, dict) else None
+    numbers = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _NAMING_VLLM

@@ -38,33 +38,37 @@ class Renderer:
         """The font files that have drawn, the configured one first."""
         return self.chain.uses
 
-    def render(self, document: str | Document, title: str | None = None) -> Iterator[Page]:
+    def render(self, document: str | Document, title: str | None = None, only: frozenset[int] | None = None) -> Iterator[Page]:
         """The document's pages, drawn a batch at a time as they are asked for. Raises EmptyDocumentError at once.
 
-        ``title`` is a line drawn above the text; offsets stay those of the text, in which it is not.
+        ``title`` is a line drawn above the text; offsets stay those of the text, in which it is not. ``only``: the pages with these
+        numbers; the others are laid out and left out.
         """
         if isinstance(document, str):
             document = Document(document)
         require_text(document)
-        return self._pages(document) if title is None else self._titled(document, title)
+        return self._pages(document, only) if title is None else self._titled(document, title, only)
 
-    def _titled(self, document: Document, title: str) -> Iterator[Page]:
+    def _titled(self, document: Document, title: str, only: frozenset[int] | None) -> Iterator[Page]:
         above = f"{title}\n"
-        for page in self._pages(replace(document, text=above + document.text)):
+        for page in self._pages(replace(document, text=above + document.text), only):
             yield replace(page, start=max(0, page.start - len(above)), end=max(0, page.end - len(above)))
 
-    def _pages(self, document: Document) -> Iterator[Page]:
+    def _pages(self, document: Document, only: frozenset[int] | None) -> Iterator[Page]:
         layouts = lay_out(document.text, self.config, self.chain, self.losses)
         size = max(1, min(PAGES_PER_BATCH, _BATCH_PIXELS // (self._raster.width * self._raster.height)))
         # The first page alone: whoever waits for it should not wait for fifteen more.
         batch, following = list(islice(layouts, 1)), list(islice(layouts, size))
         while batch:
-            yield from self._draw(batch, last=not following, document=document.id or None)
+            last = batch[-1] if not following else None
+            wanted = batch if only is None else [layout for layout in batch if layout.number in only]
+            if wanted:
+                yield from self._draw(wanted, last, document.id or None)
             batch, following = following, list(islice(layouts, size))
 
-    def _draw(self, batch: list[PageLayout], last: bool, document: str | None) -> Iterator[Page]:
+    def _draw(self, batch: list[PageLayout], last: PageLayout | None, document: str | None) -> Iterator[Page]:
         for layout, pixels in zip(batch, self._raster.draw(batch), strict=True):
-            cropped = self._raster.crop(pixels, last=last and layout is batch[-1])
+            cropped = self._raster.crop(pixels, last=layout is last)
             height, width = cropped.shape[:2]
             edges = column_edges(self.config, width)
             yield Page(layout.number, width, height, encode_png(cropped), layout.start, layout.end, line_texts(layout), document, edges)

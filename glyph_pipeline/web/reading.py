@@ -114,11 +114,15 @@ async def from_text(text: str, question: str, side: TextSide) -> AsyncGenerator[
 def _account(answer: Answer) -> str:
     parts = [] if answer.usage.prompt_tokens is None else [f"{answer.usage.prompt_tokens:,} prompt tokens"]
     parts.append(f"{answer.seconds.get('total', 0.0):.1f} s")
+    if answer.report.sent is not None and answer.report.sent.pages_as_text:
+        parts.append(f"{answer.report.sent.pages_as_text} of {answer.report.pages} pages sent as text, which costs less")
     if len(answer.windows) > 1:
         parts.append(f"{len(answer.windows)} windows")
     if answer.sources:
         parts.append("cites " + ", ".join(f"page {source.page}" for source in answer.sources[:8]))
-    return f"{', '.join(parts)}, read by {answer.reader}{_cut(answer.finish_reason)}"
+    misread = [f"{check.string} is {check.source} in the text" for check in answer.checks if check.status == "misread"]
+    told = f"; probably misread: {', '.join(misread[:4])}" if misread else ""
+    return f"{', '.join(parts)}, read by {answer.reader}{_cut(answer.finish_reason)}{told}"
 
 
 def _cut(finish_reason: str) -> str:

@@ -92,7 +92,10 @@ def test_a_failure_is_its_items_own(tmp_path: Path) -> None:
         BatchItem("fine", "fine?", (Document("x"),)),
     ]
     with running(Fake(reply)) as fake:
-        results = {result.id: result for result in GlyphPipeline(fake.base_url, config=CONFIG, retry=AT_ONCE).ask_many(asked, workers=1)}
+        results = {
+            result.id: result
+            for result in GlyphPipeline(fake.base_url, config=CONFIG, retry=AT_ONCE, mode="pages").ask_many(asked, workers=1)
+        }
     statuses = {name: result.status for name, result in results.items()}
     assert statuses == dict.fromkeys(statuses, "failed") | {"cut": "truncated", "fine": "ok"}
     assert len(statuses) == len(asked)
@@ -192,7 +195,7 @@ def test_leaving_early_ends_workers_and_requests() -> None:
 
 
 def task(text: str) -> DrawTask:
-    return DrawTask.of(BatchItem("x", "?", (Document(text),)), CONFIG, GLM_4V, keep_texts=False)
+    return DrawTask.of(BatchItem("x", "?", (Document(text),)), CONFIG, GLM_4V, count=True)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_item_drawn_again() -> None:
@@ -300,7 +303,7 @@ def test_seconds_are_those_of_drawing_and_reading_not_of_waiting() -> None:
         assert result.answer is not None
         seconds = result.answer.seconds
         assert seconds["draw"] > 0
-        assert seconds["total"] == pytest.approx(seconds["draw"] + seconds["read"])
+        assert seconds["total"] == pytest.approx(seconds["draw"] + seconds["choose"] + seconds["read"])
     assert sum(result.seconds for result in results) < 20
 
 
@@ -308,7 +311,7 @@ def test_no_more_are_asked_at_a_time_than_the_engine_allows(monkeypatch: pytest.
     under_way, most = 0, 0
 
     async def drawn_at_once(pool: DrawingPool, task: DrawTask) -> DrawnItem:
-        return DrawnItem(None, (), 0.0)  # type: ignore[arg-type]
+        return DrawnItem(None, (), CONFIG, 0.0)  # type: ignore[arg-type]
 
     monkeypatch.setattr(DrawingPool, "draw", drawn_at_once)
 
@@ -322,7 +325,7 @@ def test_no_more_are_asked_at_a_time_than_the_engine_allows(monkeypatch: pytest.
         raise GlyphError("x")
 
     async def all_of_it() -> int:
-        batch = Batch(lambda item: DrawTask.of(item, CONFIG, GLM_4V, keep_texts=False), ask, concurrency=2, workers=0)
+        batch = Batch(lambda item: DrawTask.of(item, CONFIG, GLM_4V, count=True), ask, concurrency=2, workers=0)
         return len([result async for result in run_batch(items(12), batch)])
 
     assert asyncio.run(all_of_it()) == 12

@@ -168,8 +168,8 @@ def test_pages_are_named_only_where_it_is_of_use(long: Path, tmp_path: Path) -> 
         return [body["messages"][0]["content"][-1]["text"] for body in fake.requests if len(body["messages"][0]["content"]) > 1]
 
     cite = "Name the page of each statement in square brackets"
-    assert questions(short) == ["What?"]
-    assert all(cite in question for question in questions(short, "--cite"))
+    assert questions(short, "--mode", "pages") == ["What?"]
+    assert all(cite in question for question in questions(short, "--cite", "--mode", "pages"))
     assert all(cite in question for question in questions(long))
     assert not any(cite in question for question in questions(long, "--no-cite"))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 
 from glyph_pipeline import Page
 from glyph_pipeline.errors import OutputError
-from glyph_pipeline.reading.messages import page_urls
+from glyph_pipeline.parts import ExactList, PageText
+from glyph_pipeline.reading.messages import Outgoing, build_message, page_urls
 from glyph_pipeline.reading.reader import ReadResult
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.vllm import VLLMReader
@@ -68,3 +71,40 @@ def _unquoted(reply: Any) -> Any:
 def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"can't be written for the server.*nowhere"), page_urls(PAGES, tmp_path / "nowhere"):
         pass
+
+
+def test_pages_and_a_question_as_glyph_was_trained() -> None:
+    url = "data:image/png;base64,"
+    expected = {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": url + "cGljdHVyZSAx"}},
+            {"type": "image_url", "image_url": {"url": url + "cGljdHVyZSAy"}},
+            {"type": "text", "text": "What?"},
+        ],
+    }
+    with Outgoing(PAGES, "What?", None) as outgoing, page_urls(PAGES, None) as urls:
+        # As text, too: the order of the keys is part of a request's bytes.
+        assert json.dumps(outgoing.message(None)) == json.dumps(build_message(urls, "What?")) == json.dumps(expected)
+
+
+def test_texts_stand_where_their_pages_would_and_the_question_last() -> None:
+    texts = [PageText(2, None, 1, 5, "In ", 1), PageText(3, None, 5, 9, "words.", 1)]
+    parts = [PAGES[0], *texts, PAGES[1], ExactList((), "Exactly: 7f3a", 4)]
+    with Outgoing(parts, "What?", None) as outgoing:
+        content = list(outgoing.message(None)["content"])
+    assert [part.get("text", "page") for part in content if isinstance(part, dict)] == [
+        "page",
+        "In words.",
+        "page",
+        "Exactly: 7f3a\n\nWhat?",
+    ]
+
+
+def test_images_are_named_or_only_referred_to() -> None:
+    first, second = (hashlib.sha256(page.png).hexdigest() for page in PAGES)
+    with Outgoing(PAGES, "What?", None) as outgoing:
+        assert outgoing.names == (first, second)
+        content = list(outgoing.message(frozenset({second}))["content"])
+    assert content[0] == {"type": "image_url", "image_url": {"url": "data:image/png;base64,cGljdHVyZSAx"}, "uuid": first}
+    assert content[1] == {"type": "image_url", "image_url": None, "uuid": second}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import random
 import socket
+import string
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from PIL import Image, ImageDraw
 
 from glyph_pipeline import Page, RenderConfig, render
 from glyph_pipeline.errors import MissingExtraError, ReadError
+from glyph_pipeline.parts import ExactList, ExactStrings, PageText, Part
 from glyph_pipeline.reading import ocr
 from glyph_pipeline.reading.ocr import OCRReader
 from glyph_pipeline.reading.reader import AnswerDelta, PageRead, ReadEvent, ReadResult, Usage
@@ -29,14 +32,14 @@ SAMPLE = (ROOT / "docs" / "sample.txt").read_text(encoding="utf-8")
 QUESTIONS = json.loads((ROOT / "tests" / "data" / "sample_questions.json").read_text(encoding="utf-8"))
 
 
-def events(reader: OCRReader, pages: list[Page], question: str) -> list[ReadEvent]:
+def events(reader: OCRReader, pages: Sequence[Part], question: str) -> list[ReadEvent]:
     async def collect() -> list[ReadEvent]:
         return [event async for event in reader.read(pages, question)]
 
     return asyncio.run(collect())
 
 
-def result(reader: OCRReader, pages: list[Page], question: str) -> ReadResult:
+def result(reader: OCRReader, pages: Sequence[Part], question: str) -> ReadResult:
     last = events(reader, pages, question)[-1]
     assert isinstance(last, ReadResult)
     return last
@@ -152,6 +155,27 @@ def test_a_question_about_something_else_is_told_so(sample_reader: OCRReader, sa
     found = result(sample_reader, sample_pages, "Which zeppelin crossed Antarctica?")
     assert found.text == f"No passage on the {len(sample_pages)} pages matches the question."
     assert found.quotes == ()
+
+
+@pytest.mark.ocr
+def test_listed_strings_are_quoted_to_the_letter(sample_reader: OCRReader):
+    chance = random.Random(9)
+    owners = ["barge", "dome", "ferret", "harbour", "mast", "oven", "piano", "quarry"]
+    keys = ["".join(chance.choices(string.ascii_letters + string.digits, k=32)) for _ in owners]
+    text = "\n\n".join(
+        f"The access token of the {owner} is {key}, as far as anybody knows." for owner, key in zip(owners, keys, strict=True)
+    )
+    (page,) = render(text, RenderConfig.preset("en").replace(dpi=60))
+    exact = ExactList((ExactStrings(None, 1, tuple(keys)),), "", 0)
+
+    def right(parts: Sequence[Part]) -> int:
+        answers = [result(sample_reader, parts, f"What is the access token of the {owner}?").text for owner in owners]
+        return sum(key in answer for key, answer in zip(keys, answers, strict=True))
+
+    alone, listed = right([page]), right([page, exact])
+    print(f"of {len(keys)} keys right: {alone} alone, {listed} with the list")
+    assert alone < len(keys)
+    assert listed == len(keys)
 
 
 # --- with a stand-in engine -------------------------------------------------------------------------------------------
@@ -284,3 +308,51 @@ def test_a_failing_engine_is_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ocr, "_engine", lambda: fails)
     with pytest.raises(ReadError, match="out of memory"):
         events(OCRReader(), [a_page(1)], "dome")
+
+
+def a_text(text: str, number: int = 1, document: str | None = None, heading: str = "", start: int = 0) -> PageText:
+    return PageText(number, document, start, start + len(text), text, 1, heading)
+
+
+def test_texts_are_taken_as_they_are(engine: Callable[..., Engine]):
+    made = engine({280: "The dome is copper."})
+    parts = [a_text("The mast is oak.\n\nThe oven is", 1), a_page(1, 2), a_text("The lamp burns\noil.", 3)]
+    seen = events(OCRReader(), parts, "What does the lamp burn?")
+    assert seen[0] == PageRead(1, 1)
+    assert not isinstance(seen[1], PageRead)
+    last = seen[-1]
+    assert isinstance(last, ReadResult)
+    assert made.calls == 1
+    assert "The lamp burns oil." in last.text
+
+
+def test_an_empty_line_in_a_text_parts_paragraphs(engine: Callable[..., Engine]):
+    engine({280: "unused"})
+    parts = [a_text("The mast is oak.\n\n", 1), a_text("The lamp is brass.\n\nThe oven is iron.", 1, start=18)]
+    found = result(OCRReader(), parts, "lamp")
+    assert [quote.text for quote in found.quotes] == ["The lamp is brass."]
+
+
+def test_pages_are_counted_over_pictures_and_texts(engine: Callable[..., Engine]):
+    engine({280: "The dome is copper."})
+    parts = [
+        a_text("The mast is oak.", 7, "mast.txt", "=== mast.txt ===\n"),
+        a_text("The deck is pine.", 7, "mast.txt", start=16),
+        a_text("The lamp is brass.", 8, "mast.txt", start=33),
+        a_page(1, 1, "hall.txt"),
+        ExactList((), "Exact spellings on these pages:", 5),
+    ]
+    found = result(OCRReader(), parts, "dome")
+    assert [(quote.page, quote.document) for quote in found.quotes] == [(3, "hall.txt")]
+    assert found.text == "[hall.txt, page 1] “The dome is copper.”"
+    assert result(OCRReader(), parts[:3], "dome").text == "No passage on the 2 pages matches the question."
+
+
+def test_listed_strings_replace_what_was_read_for_them_on_their_page_only(engine: Callable[..., Engine]):
+    engine({280: "The key is INV-2O24-0O931 here."})
+    exact = ExactList((ExactStrings(None, 1, ("INV-2024-00931",)),), "", 0)
+    parts = [a_page(1, 1), a_page(1, 2), exact]
+    reader = OCRReader()
+    assert result(reader, [parts[0], exact], "key").quotes[0].text == "The key is INV-2024-00931 here."
+    assert result(reader, [parts[1], exact], "key").quotes[0].text == "The key is INV-2O24-0O931 here."
+    assert reader.transcribe(a_page(1)) == ("The key is INV-2O24-0O931 here.",)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import pairwise
 
 import pytest
 
-from glyph_pipeline.errors import MissingExtraError
 from glyph_pipeline.reading import passages as rooms
-from glyph_pipeline.reading.passages import Passage, Sentence, TextLine, passages, rank, sentences, terms
+from glyph_pipeline.reading.passages import Passage, Sentence, TextLine, passages, rank, sentences
 
 
 def lines(*texts: str, page: int = 1, document: str | None = None) -> list[TextLine]:
@@ -106,13 +104,6 @@ def test_chinese_passages_hold_a_third_of_the_characters():
     assert {len(one.text) for one in passages(parts)} <= set(range(150, 201))
 
 
-def test_terms_are_compared_without_case_endings_and_stop_words():
-    assert terms("How many of the Boats were LOST?") == terms("boat lost")
-    assert terms("Pellaway's £3,460 of 1874.") == ["pellaway", "3,460", "1874"]
-    assert terms("灯塔 x") == ["灯塔", "x"]
-    assert terms("Who was it, and why?") == []
-
-
 def test_the_best_passage_comes_first_and_quotes_share_no_sentence():
     found = passages(
         sentences(lines("The dome is copper. The cook broke ice. A ferret slept. Rain fell. The mayor wept. Nobody paid.")), 30
@@ -146,12 +137,3 @@ def test_no_text_gives_nothing():
 def test_chinese_is_found():
     candidates = [passage("灯塔建于一八七零年。", 0), passage("镜片来自艾兴罗德。", 1)]
     assert [hit.passage.first for hit in rank(candidates, "镜片是从哪里来的？")] == [1]
-
-
-@pytest.mark.parametrize("package", ["bm25s", "snowballstemmer"])
-def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, package: str):
-    monkeypatch.setitem(sys.modules, package, None)
-    for cached in (rooms._stop_words, rooms._stemmer, rooms._stem):
-        cached.cache_clear()
-    with pytest.raises(MissingExtraError, match=rf"'{package}'.*glyph-pipeline\[ocr\]"):
-        rank([passage("The dome.")], "dome")

@@ -73,7 +73,7 @@ class Bench:
         ReadError, WrongModelError, FontError; nothing is tried again, since that would not be the time of a request.
         """
         connection = self.target.connection
-        frame = await unattended(lambda: connection.frame(self.options.question, True))
+        frame = await unattended(lambda: connection.behind_pictures(self.options.question))
         options, folder = self.options, self.target.page_folder
         preparer = Preparer(self.target.model, options.question, options.max_tokens, self.config, connection.vision, frame, folder)
         target = self.target
@@ -152,7 +152,7 @@ class _CellRun:
         if request.side == "text":
             lot = f"{options.seed}/{self._cell.length}/{self._cell.concurrency}/{number}/0"
             message = self._preparer.text_message(self._bench.source.document(lot, self._cell.length))
-            tokens = await unattended(lambda: target.connection.frame(message, False))
+            tokens = await unattended(lambda: target.connection.beside_pictures((), message))
         if tokens is not None and target.max_model_len is not None and tokens + options.max_tokens > target.max_model_len:
             raise ContextLengthError(
                 f"does not fit: {tokens:,} tokens of prompt and {options.max_tokens} of answer; the context is {target.max_model_len:,}"
