@@ -65,7 +65,8 @@ class Answer:
     :attr:`truncated`) or ``quote`` (passages, by OCR). ``usage`` sums the tokens of all requests as the server counted
     them. ``windows`` are the requests with pages, ``merges`` those that merged their answers; ``sources`` the pages that
     the text cites. ``reader`` names what read. ``seconds`` is the time of each stage. ``checks`` tell of each string in the text that has
-    to be right to the letter whether the source has it; ``report.sent`` what was sent, and why so.
+    to be right to the letter whether the source has it; ``report.sent`` what was sent, and why so. ``drawn_before``: of how many
+    documents the pages came from a store; None without one.
     """
 
     text: str
@@ -80,6 +81,7 @@ class Answer:
     merges: tuple[MergeAnswer, ...] = ()
     sources: tuple[Source, ...] = ()
     checks: tuple[Check, ...] = ()
+    drawn_before: int | None = field(default=None, compare=False)
 
     @property
     def truncated(self) -> bool:

@@ -51,31 +51,34 @@ Part: TypeAlias = "Page | PageText | ExactList"
 """What a request may hold."""
 
 
+def goes_on(before: Part | None, part: Part) -> bool:
+    """Whether a text follows another of its document as it does in the source, so that in a message the two are one."""
+    return (
+        isinstance(before, PageText)
+        and isinstance(part, PageText)
+        and before.document == part.document
+        and before.end == part.start
+        and not part.heading
+    )
+
+
 def content(parts: Sequence[Part], question: str) -> list[Page | str]:
     """What a chat message holds: pictures and texts in order, the question last. Texts side by side are one.
 
     Pieces of one document follow each other as they do in the source; an empty line sets everything else apart.
     """
     items: list[Page | str] = []
-    before: PageText | None = None  # the text that the last item ends with
+    texts: list[str] = []  # those since the last picture; joined once, as there may be thousands
+    before: Part | None = None
     for part in parts:
         if isinstance(part, Page):
+            if texts:
+                items.append("".join(texts))
+                texts = []
             items.append(part)
-            before = None
-            continue
-        if isinstance(part, PageText):
-            goes_on = before is not None and before.document == part.document and before.end == part.start and not part.heading
-            _append(items, part.heading + part.text, "" if goes_on else "\n\n")
-            before = part
         else:
-            _append(items, part.text, "\n\n")
-            before = None
-    _append(items, question, "\n\n")
-    return items
-
-
-def _append(items: list[Page | str], text: str, space: str) -> None:
-    if items and isinstance(items[-1], str):
-        items[-1] += space + text
-    else:
-        items.append(text)
+            if texts and not goes_on(before, part):
+                texts.append("\n\n")
+            texts.append(part.heading + part.text if isinstance(part, PageText) else part.text)
+        before = part
+    return [*items, "".join([*texts, "\n\n" if texts else "", question])]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -36,8 +37,8 @@ from glyph_pipeline.reading.sampling import Sampling
 from glyph_pipeline.reading.vllm import DEFAULT_READ_TIMEOUT_S, VLLMReader
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
-from glyph_pipeline.requests import AskLimits
-from glyph_pipeline.sending import DEFAULT_EXACT_BUDGET, DEFAULT_RESOLUTION_BUDGET, Exact, Mode, Resolution, SendPolicy
+from glyph_pipeline.requests import AskLimits, fits
+from glyph_pipeline.sending import DEFAULT_EXACT_BUDGET, DEFAULT_RESOLUTION_BUDGET, PIECE_TOKENS, Exact, Mode, Resolution, SendPolicy
 from glyph_pipeline.serving import GlyphServer
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer, encodable
 from glyph_pipeline.tokens.vision import VisionArithmetic
@@ -156,6 +157,7 @@ class GlyphPipeline:
             raise UsageError(f"workers is {workers}.", hint="Give 0 or more.")
         connection = await unattended(self._connect)
         tokenizer = self._tokenizer or connection.tokenizer
+        place = None if self._store is None else self._store.place
         here = not isinstance(tokenizer, Cl100kTokenizer)  # only this process has the server's, or the user's own
 
         async def ask(item: BatchItem, drawn: DrawnItem) -> Answer:
@@ -165,13 +167,12 @@ class GlyphPipeline:
             async with aclosing(reading) as events:
                 async for event in events:
                     if isinstance(event, Answer):
-                        return event
+                        return event if place is None else replace(event, drawn_before=drawn.drawn_before)
                     if isinstance(event, Retrying) and on_retry is not None:
                         on_retry(item.id, event)
             raise ReadError("The reader ended without a result.")  # pragma: no cover - _read ends with one
 
         number = min(cores(), self._limits.concurrency) if workers is None else workers
-        place = None if self._store is None else self._store.place
         batch = Batch(
             lambda item: DrawTask.of(item, self.config or {}, connection.vision, not here, place), ask, self._limits.concurrency, number
         )
@@ -236,6 +237,8 @@ class GlyphPipeline:
         before = {"connect": connected - started, "draw": time.perf_counter() - connected}
         async with aclosing(self._read(connection, compressed, sources, config, question, before)) as events:
             async for event in events:
+                if isinstance(event, Answer) and isinstance(renderer, StoredRenderer):
+                    event = replace(event, drawn_before=renderer.hits)
                 yield event
 
     def _renderer(self, config: RenderConfig) -> Renderer | StoredRenderer:
@@ -253,10 +256,22 @@ class GlyphPipeline:
         """Have drawn pages read; the last event is the Answer. ``before`` are the seconds of the stages so far."""
         began = time.perf_counter()
         tokenizer = self._tokenizer or connection.tokenizer
-        marked = partial(self._marks_pages, connection, several=len(sources) > 1)
+        marked = partial(self._marks_pages, connection, question, several=len(sources) > 1)
+        length = connection.max_model_len
         material = await unattended(
             lambda: gather(
-                compressed, sources, config, question, self._policy, connection.vision, tokenizer, marked=marked, draw=self._renderer
+                compressed,
+                sources,
+                config,
+                question,
+                self._policy,
+                connection.vision,
+                tokenizer,
+                marked=marked,
+                must_mark=bool(self._limits.cite),
+                # A context of 2,048 tokens still holds several.
+                piece_tokens=PIECE_TOKENS if length is None else min(PIECE_TOKENS, max(1, length // 8)),
+                draw=self._renderer,
             )
         )
         drawn = time.perf_counter()
@@ -285,11 +300,14 @@ class GlyphPipeline:
                 yield event
         raise ReadError("The reader ended without a result.")  # pragma: no cover - ask_pages ends with one
 
-    def _marks_pages(self, connection: Connection, tokens: int, *, several: bool) -> bool:
-        """Whether a page's text begins with its number: where the model is asked to name pages."""
-        windows = connection.max_model_len is not None and tokens > connection.max_model_len
-        cite = self._limits.cite if self._limits.cite is not None else several or windows
-        return cite and connection.instructs
+    def _marks_pages(self, connection: Connection, question: str, tokens: int, *, several: bool) -> bool:
+        """Whether a page's text begins with its number: where the model is asked to name pages, as it is where what takes so many
+        ``tokens`` goes into several windows."""
+        if not connection.instructs:
+            return False
+        if self._limits.cite is not None or several:
+            return self._limits.cite is not False
+        return not fits(connection, question, tokens, self._limits.max_tokens)
 
     def _learn(self, connection: Connection, true: Connection) -> None:
         """Remember the context that a server was found to have, for the questions to come."""
@@ -300,6 +318,11 @@ class GlyphPipeline:
         """What counts text tokens and vision tokens where this pipeline reads. Raises ServerError if its server doesn't answer."""
         connection = self._connect()
         return self._tokenizer or connection.tokenizer, connection.vision
+
+    @property
+    def repairs(self) -> bool:
+        """Whether the answer may read otherwise than it streamed: what was probably misread is put right when all is there."""
+        return self._policy.repair
 
     def reader_name(self) -> str:
         """Who reads: the served model, or what else was given or found. Raises ServerError if its server doesn't answer."""

@@ -91,7 +91,7 @@ def plan_windows(
         return ()
     costs = [page_cost(page, vision) + more for page, more in zip(pages, extra or [0] * len(pages), strict=True)]
     sizes = [body_bytes(page) for page in pages]
-    room = _room(costs, budget)
+    room = _room(costs, budget, told=any(extra or ()))
     tokens, size = np.cumsum([0, *costs]), np.cumsum([0, *sizes])
     most_tokens, most_bytes = int(tokens[-1]) if room is None else room, int(size[-1]) if budget.max_bytes is None else budget.max_bytes
     if tokens[-1] <= most_tokens and size[-1] <= most_bytes:
@@ -138,17 +138,18 @@ def _window(pages: Sequence[PagePart], first: int, repeated: int, images: int, b
     return Window(tuple(pages), first, repeated, prompt, left)
 
 
-def _room(costs: Sequence[int], budget: Budget) -> int | None:
-    """Tokens for the pages of one request; None without a bound."""
+def _room(costs: Sequence[int], budget: Budget, told: bool) -> int | None:
+    """Tokens for the pages of one request; None without a bound. ``told``: something is told about pages, which is in their costs."""
     if budget.max_model_len is None:
         return None
     frame = budget.frame
     answer = budget.answer_tokens(max(costs, default=0))
     if answer < min(budget.max_tokens, MIN_ANSWER_TOKENS):
         raise ContextLengthError(
-            f"A page takes {max(costs)} tokens and the question {frame}; "
+            f"A page takes {max(costs)} tokens{' with the exact strings on it' if told else ''} and the question {frame}; "
             f"the model's context is {budget.max_model_len} tokens, of which an answer needs at least {MIN_ANSWER_TOKENS}.",
-            hint="Draw smaller pages (--page-size, --dpi), shorten the question, or serve the model with a larger --max-model-len.",
+            hint=f"{'Have fewer strings told (--exact auto), draw' if told else 'Draw'} smaller pages (--page-size, --dpi), "
+            "shorten the question, or serve the model with a larger --max-model-len.",
         )
     return budget.max_model_len - frame - answer
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from glyph_pipeline.document import Document
+from glyph_pipeline.exactness.controls import harmless
 from glyph_pipeline.page import Page
 from glyph_pipeline.parts import PagePart, PageText
 from glyph_pipeline.tokens.text import encodable
@@ -21,7 +22,7 @@ _NAME_HEAD, _NAME_TAIL = 50, 30
 
 def name_of(document: str) -> str:
     """What a document is called on its pages, to the model and in citations: its id on one line, cut in the middle if it is long."""
-    name = " ".join(encodable(document).split())
+    name = harmless(" ".join(encodable(document).split()))
     return name if len(name) <= _NAME_HEAD + _NAME_TAIL + 3 else f"{name[:_NAME_HEAD]}...{name[-_NAME_TAIL:]}"
 
 

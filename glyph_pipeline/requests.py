@@ -61,6 +61,14 @@ class RequestPlan:
     sent: Sent
 
 
+def fits(connection: Connection, question: str, tokens: int, max_tokens: int) -> bool:
+    """Whether about so many tokens of pages, question and answer go into one request. Blocks: counts at the server."""
+    if connection.max_model_len is None:
+        return True
+    budget = Budget(connection.max_model_len, None, max_tokens, frame_estimate=connection.estimate(question))
+    return tokens + budget.frame + budget.answer_tokens(0) <= connection.max_model_len
+
+
 def plan_requests(connection: Connection, material: Material, question: str, limits: AskLimits) -> RequestPlan:
     """The windows and their questions. Each question names its own pages, so planning goes on until the longest fits.
 
@@ -69,7 +77,7 @@ def plan_requests(connection: Connection, material: Material, question: str, lim
     pages = [one.part for one in material.sendables]
     several = len({page.document for page in pages}) > 1
     spare = _spare(connection, material)
-    extra = _kept_free(connection, material, spare)
+    extra = _kept_free(connection, material, spare, several)
     first_picture: Sequence[Part] = [page for page in pages if isinstance(page, Page)][:1]
     stretch = STAND_IN if connection.beside_pictures((), "a") is None and connection.max_model_len is not None else 1.0
     planned_as = [replace(page, tokens=int(page.tokens * stretch)) if isinstance(page, PageText) else page for page in pages]
@@ -78,6 +86,7 @@ def plan_requests(connection: Connection, material: Material, question: str, lim
     requests: list[Request] = []
     counts: list[int] = []
     longest = question
+    told: dict[tuple[int, int], ExactList | None] = {}
     for _ in range(_PLANS):
         least = LEAST_LIST_TOKENS if spare is not None and _lists(material) else 0
         budget = Budget(connection.max_model_len, None if frame is None else frame + least, limits.max_tokens)
@@ -87,7 +96,7 @@ def plan_requests(connection: Connection, material: Material, question: str, lim
             budget = replace(budget, max_bytes=limits.max_request_bytes if connection.inline else None, overlap=limits.overlap)
         windows = plan_windows(planned_as, connection.vision, budget, extra)
         windows = tuple(replace(window, pages=tuple(pages[window.first : window.first + len(window.pages)])) for window in windows)
-        requests = _requests_of(connection, material, windows, question, limits, several, spare)
+        requests = _requests_of(connection, material, windows, question, limits, several, spare, told)
         if frame is None:
             before, longest = longest, max((request.question for request in requests), key=len)
             if len(longest) <= len(before):
@@ -131,19 +140,19 @@ def _below_text(connection: Connection, material: Material) -> int:
     return max(0, material.plain_tokens - sum(page_cost(one.part, connection.vision) for one in material.sendables))
 
 
-def _kept_free(connection: Connection, material: Material, spare: int | None) -> list[int]:
+def _kept_free(connection: Connection, material: Material, spare: int | None, several: bool) -> list[int]:
     """Tokens to keep free for the exact strings of each page."""
-    if not _lists(material):
-        return [0] * len(material.sendables)
     kept = []
     for one in material.sendables:
-        strings = material.strings.get((one.part.document, one.part.number), ()) if isinstance(one.part, Page) else ()
-        if spare is None:
-            # A character a token is what the worst of strings take.
-            kept.append(sum(len(string.text) + 2 for string in strings) + (16 if strings else 0))
-        else:
-            cost = page_cost(one.part, connection.vision)
-            kept.append(int(material.policy.exact_budget * cost) + 1 if isinstance(one.part, Page) else 0)
+        page, tokens = one.part, 0
+        if isinstance(page, Page) and _lists(material):
+            if spare is not None:
+                tokens = int(material.policy.exact_budget * page_cost(page, connection.vision)) + 1
+            elif (page.document, page.number) in material.strings:
+                # With a heading of its own: more than its share of a window's list.
+                told = exact_list([page], material.strings, material.texts, "", None, connection.tokenizer.count, several=several)
+                tokens = told.tokens + 1 if told is not None else 0
+        kept.append(tokens)
     return kept
 
 
@@ -160,19 +169,24 @@ def _requests_of(
     limits: AskLimits,
     several: bool,
     spare: int | None,
+    told: dict[tuple[int, int], ExactList | None],
 ) -> list[Request]:
+    """``told``: lists of exact strings that were made before, by (first page, pages) of their windows."""
     place = {(page.document, page.number): number for number, page in enumerate(material.pages, 1)}
     in_all = _picture_tokens([one.part for one in material.sendables], connection)
     requests = []
     for number, window in enumerate(windows, 1):
         asked = question
         if connection.instructs:
-            cite = limits.cite if limits.cite is not None else several or len(windows) > 1
+            cite = limits.cite if limits.cite is not None else material.paged and (several or len(windows) > 1)
             part = (number, len(windows)) if len(windows) > 1 else None
             asked = window_question(question, window.pages, several=several, part=part, cite=cite)
         exact = None
         pictures = [page for page in window.pages if isinstance(page, Page)]
-        if pictures and _lists(material):
+        key = (window.first, len(window.pages))
+        if key in told:
+            exact = told[key]
+        elif pictures and _lists(material):
             budget, least = None, 0
             if spare is not None:
                 share = min(1.0, _picture_tokens(pictures, connection) / in_all)
@@ -180,6 +194,7 @@ def _requests_of(
             exact = exact_list(
                 pictures, material.strings, material.texts, question, budget, connection.tokenizer.count, several=several, least=least
             )
+        told[key] = exact
         parts: tuple[Part, ...] = window.pages if exact is None else (*window.pages, exact)
         first, last = (place[(page.document, page.number)] for page in (window.pages[0], window.pages[-1]))
         requests.append(Request(window, parts, asked, page_label(window.pages, several), first, last, exact))

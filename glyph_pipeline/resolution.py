@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from glyph_pipeline import ranking
-from glyph_pipeline.exactness.controls import has_control_marks
 from glyph_pipeline.page import Page
-from glyph_pipeline.parts import PageText
 from glyph_pipeline.planning import page_cost
-from glyph_pipeline.sending import Sendable
-from glyph_pipeline.tokens.text import TextTokenizer, encodable
+from glyph_pipeline.sending import Sendable, text_of
+from glyph_pipeline.tokens.text import TextTokenizer
 from glyph_pipeline.tokens.vision import VisionArithmetic
 
 # After so many pages in a row that the budget has no room for, it is spent.
@@ -35,9 +33,13 @@ def sharpened(
     vision: VisionArithmetic,
     tokenizer: TextTokenizer,
     redraw: Redraw,
+    *,
+    marked: frozenset[str | None] = frozenset(),
+    as_texts: bool = True,
 ) -> list[Sendable]:
     """The same pages in the same order; of the pictures that match the question, best first, those that ``budget`` more tokens pay for
-    at ``dpi``, or as text where that costs less. ``texts`` and ``above`` as in sending.choose; ``drawn_dpi`` is that of the pictures as they are.
+    at ``dpi``, or (``as_texts``) as text where that costs less. ``texts`` and ``above`` as in sending.choose; ``drawn_dpi`` is that of the
+    pictures as they are; ``marked`` are the documents of whose pages the text begins with its number.
 
     A page matches by the BM25 score of its source text. Blocks: counts and draws.
     """
@@ -50,15 +52,14 @@ def sharpened(
         page = sendables[place].part
         assert isinstance(page, Page)
         cost = page_cost(page, vision)
-        piece = encodable(texts[page.document][page.start : page.end])
-        heading = above[page.document] if page.number == 1 else ""
-        text_tokens = tokenizer.count(heading + piece)
+        part, allowed = text_of(page, texts[page.document], above[page.document], page.document in marked)
+        allowed = allowed and as_texts
+        text_tokens = tokenizer.count(part.heading + part.text) if allowed else 0
         as_text = text_tokens - cost
         # The sharper picture's size is known when it is drawn; what it costs grows with the area, give or take a row of cells.
         as_picture = int(cost * grown) - cost if dpi > drawn_dpi else None
-        allowed = not has_control_marks(heading + piece)
         if allowed and as_text <= left and (as_picture is None or as_text <= as_picture):
-            part = PageText(page.number, page.document, page.start, page.end, piece, text_tokens, heading)
+            part = replace(part, tokens=text_tokens)
             sharp[place] = Sendable(part, "matches the question, and text costs less than a sharper picture", cost, text_tokens)
             left -= max(0, as_text)
         elif as_picture is not None and as_picture <= left:

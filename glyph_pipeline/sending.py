@@ -12,7 +12,7 @@ from glyph_pipeline.document import Document
 from glyph_pipeline.errors import ConfigError, UsageError
 from glyph_pipeline.exactness.controls import has_control_marks
 from glyph_pipeline.page import Page
-from glyph_pipeline.parts import ExactList, PagePart, PageText
+from glyph_pipeline.parts import ExactList, PagePart, PageText, goes_on
 from glyph_pipeline.planning import page_cost
 from glyph_pipeline.report import Sent, SentRun
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer, encodable
@@ -28,10 +28,14 @@ RESOLUTIONS: tuple[Resolution, ...] = ("uniform", "auto")
 # A change between pictures and text has to save this many tokens: what sets them apart costs one or two, and a page torn out of its
 # run for less is not worth the model's trouble.
 SWITCH_TOKENS = 16
-# A page whose estimated text tokens are more than this many times its picture's needs no counting.
-_SURELY_CHEAPER = 1.3
+# A page whose estimated text tokens are more than this many times its picture's needs no counting. What is not written in ASCII
+# takes up to several times fewer tokens of a vocabulary made for it than of cl100k_base's.
+_SURELY_CHEAPER, _SURELY_CHEAPER_NOT_ASCII = 1.3, 4.0
+_ASCII_SHARE = 0.9
 # About so much text, in tokens, goes into a window in one piece: about a dense page's half.
-_PIECE_TOKENS = 1000
+PIECE_TOKENS = 1000
+# Characters to both sides of a page's end in which a control mark may lie that the end cuts in two.
+_LONGEST_MARK = 80
 
 DEFAULT_EXACT_BUDGET = 0.03
 DEFAULT_RESOLUTION_BUDGET = 0.2
@@ -46,7 +50,7 @@ class SendPolicy:
     ``mode``: ``pages`` pictures only; ``text`` text only; ``auto`` each page as what costs less, a picture at a tie of a few tokens.
     ``exact``: whether strings that have to be read to the letter are sent as text beside their pictures, ``auto`` those nearest to the
     question within ``exact_budget`` (a share of the tokens of a window's pictures), ``all`` all of them, ``off`` none; ``redact``: without
-    secrets. ``resolution`` ``auto``: the pages that match the question best at ``sharp_dpi`` pixels per inch, or as text where that costs
+    secrets, which are left out of checks, too. ``resolution`` ``auto``: the pages that match the question best at ``sharp_dpi`` pixels per inch, or as text where that costs
     less, within ``resolution_budget`` (a share of the tokens of all pictures). ``repair``: what was probably misread stands in the
     answer as the source spells it.
 
@@ -102,9 +106,11 @@ def choose(
     tokenizer: TextTokenizer,
     marked: bool = False,
     why: str = "",
+    piece_tokens: int = PIECE_TOKENS,
 ) -> list[Sendable]:
-    """How each page is sent. ``texts`` and ``above`` (see headings) by document; ``marked``: each page's text begins with its number;
-    ``why``: the reason to name, if not the mode's own.
+    """How each page is sent. ``texts`` and ``above`` (see headings) by document; ``marked``: the text of each page begins with its number,
+    where the document has several; ``why``: the reason to name, if not the mode's own; in mode ``text`` a longer page is cut into pieces
+    of about ``piece_tokens``.
 
     In mode ``auto`` the cheapest of all ways to cut each document into runs of pictures and runs of text, a change costing
     SWITCH_TOKENS. A text with control marks of chat templates is never sent: it could end the user's turn. Blocks if counting asks a server.
@@ -113,14 +119,29 @@ def choose(
     local = Cl100kTokenizer()
     for document, group in groupby(pages, key=lambda page: page.document):
         of_document = list(group)
-        each = [_considered(page, texts[document], above[document], mode, vision, tokenizer, local, marked) for page in of_document]
+        marks = marked and len(of_document) > 1
+        each = [_considered(page, texts[document], above[document], mode, vision, tokenizer, local, marks) for page in of_document]
         if mode == "pages":
             found += [Sendable(one.page, "pictures were asked for", one.cost, one.tokens, one.estimated) for one in each]
         elif mode == "text":
-            found += [piece for one in each for piece in _as_text(one, why or "text was asked for", tokenizer)]
+            found += [piece for one in each for piece in _as_text(one, why or "text was asked for", tokenizer, piece_tokens)]
         else:
             found += _cheapest(each, tokenizer)
     return found
+
+
+def text_of(page: Page, text: str, above: str, marked: bool) -> tuple[PageText, bool]:
+    """What may stand in the page's place, its tokens not counted yet, and whether it may be sent: not if it holds a control mark, or a
+    part of one that its neighbour's text would make whole. ``text`` is the document's; ``above`` and ``marked`` as in choose."""
+    piece = encodable(text[page.start : page.end])
+    heading = (above if page.number == 1 else "") + (f"[page {page.number}]\n" if marked else "")
+    sendable = not has_control_marks(heading + piece) and not _cuts_mark(text, page.start) and not _cuts_mark(text, page.end)
+    return PageText(page.number, page.document, page.start, page.end, piece, 0, heading), sendable
+
+
+def _cuts_mark(text: str, at: int) -> bool:
+    before, behind = text[max(0, at - _LONGEST_MARK) : at], text[at : at + _LONGEST_MARK]
+    return has_control_marks(before + behind) and not has_control_marks(before) and not has_control_marks(behind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +159,18 @@ def _considered(
     page: Page, text: str, above: str, mode: Mode, vision: VisionArithmetic, tokenizer: TextTokenizer, local: TextTokenizer, marked: bool
 ) -> _Considered:
     cost = page_cost(page, vision)
-    piece = encodable(text[page.start : page.end])
-    heading = (above if page.number == 1 else "") + (f"[page {page.number}]\n" if marked else "")
-    tokens = local.count(heading + piece)
+    part, sendable = text_of(page, text, above, marked)
+    whole = part.heading + part.text
+    tokens = local.count(whole)
     exact = isinstance(tokenizer, Cl100kTokenizer)
-    if not exact and (mode == "text" or (mode == "auto" and tokens <= cost * _SURELY_CHEAPER)):
-        tokens, exact = tokenizer.count(heading + piece), True
-    sendable = exact and not has_control_marks(heading + piece)
-    part = PageText(page.number, page.document, page.start, page.end, piece, tokens, heading) if sendable else None
-    return _Considered(page, cost, tokens, not exact, part)
+    if not exact and (mode == "text" or (mode == "auto" and tokens <= cost * _surely_cheaper(whole))):
+        tokens, exact = tokenizer.count(whole), True
+    return _Considered(page, cost, tokens, not exact, replace(part, tokens=tokens) if exact and sendable else None)
+
+
+def _surely_cheaper(text: str) -> float:
+    ascii_only = len(text.encode("ascii", "ignore")) >= _ASCII_SHARE * len(text)
+    return _SURELY_CHEAPER if ascii_only else _SURELY_CHEAPER_NOT_ASCII
 
 
 def _cheapest(each: Sequence[_Considered], tokenizer: TextTokenizer) -> list[Sendable]:
@@ -176,15 +200,15 @@ def _cheapest(each: Sequence[_Considered], tokenizer: TextTokenizer) -> list[Sen
     return list(reversed(found))
 
 
-def _as_text(one: _Considered, why: str, tokenizer: TextTokenizer) -> list[Sendable]:
+def _as_text(one: _Considered, why: str, tokenizer: TextTokenizer, piece_tokens: int) -> list[Sendable]:
     """The page's text, in pieces that fit into a window where it is long; its picture if the text can't be sent."""
     if one.text is None:
         return [Sendable(one.page, CONTROL_MARKS, one.cost, one.tokens, one.estimated)]
-    if one.tokens <= _PIECE_TOKENS:
+    if one.tokens <= piece_tokens:
         return [Sendable(one.text, why, one.cost, one.tokens)]
     pieces: list[Sendable] = []
     text, start = one.text.text, 0
-    longest = max(1, len(text) * _PIECE_TOKENS // one.tokens)
+    longest = max(1, len(text) * piece_tokens // one.tokens)
     while start < len(text):
         end = _cut(text, start, longest)
         heading = one.text.heading if start == 0 else ""
@@ -206,6 +230,29 @@ def _cut(text: str, start: int, longest: int) -> int:
         if at >= 0:
             return at + 1
     return start + longest
+
+
+def as_joined(sendables: Sequence[Sendable], tokenizer: TextTokenizer) -> list[Sendable]:
+    """The same, but texts that go on from one another cost together what they do as the one text that a message makes of them: apart
+    they cost a token more at many a cut. Blocks if counting asks a server."""
+    runs: list[list[Sendable]] = []
+    for one in sendables:
+        if runs and goes_on(runs[-1][-1].part, one.part):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    return [one for run in runs for one in (_joined(run, tokenizer) if len(run) > 1 else run)]
+
+
+def _joined(run: Sequence[Sendable], tokenizer: TextTokenizer) -> list[Sendable]:
+    parts = [one.part for one in run if isinstance(one.part, PageText)]
+    over = sum(part.tokens for part in parts) - tokenizer.count("".join(part.heading + part.text for part in parts))
+    found: list[Sendable] = []
+    for left, (one, part) in zip(range(len(run), 0, -1), zip(run, parts, strict=True), strict=True):
+        less = min(part.tokens, -(-over // left)) if over > 0 else 0
+        over -= less
+        found.append(replace(one, part=replace(part, tokens=part.tokens - less), text_tokens=one.text_tokens - less))
+    return found
 
 
 def sent_of(

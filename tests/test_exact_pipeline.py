@@ -108,11 +108,8 @@ def test_documents_keep_their_order_and_names_as_pictures_and_as_text() -> None:
     answer, [content] = ask(documents, config=EN.replace(auto_crop_width=False, auto_crop_last_page=False))
     kinds = [part["type"] for part in content]
     assert kinds == ["text", *["image_url"] * (len(kinds) - 2), "text"]
-    assert content[0]["text"] == "=== note.txt ===\n[page 1]\nNine."
-    assert (
-        "\n\n=== last.txt ===\n[page 1]\nTen.\n\nWhen?\n\nImages and texts are, in this order: note.txt page 1 as text; "
-        in content[-1]["text"]
-    )
+    assert content[0]["text"] == "=== note.txt ===\nNine."
+    assert "\n\n=== last.txt ===\nTen.\n\nWhen?\n\nImages and texts are, in this order: note.txt page 1 as text; " in content[-1]["text"]
     ways = [(run.document, run.how) for run in sent_of(answer).runs]
     # What is on the book's last page is less than a picture of it.
     assert ways == [("note.txt", "text"), ("book.txt", "pages"), ("book.txt", "text"), ("last.txt", "text")]
@@ -189,6 +186,11 @@ def test_secrets_are_kept_out() -> None:
     _, [content] = ask(text, "What is the token? What is the order number?", redact=True)
     assert secret not in content[-1]["text"]
     assert "ZK-48213-77" in content[-1]["text"]
+    # Nor is one that was misread spelled out in what is said of the answer.
+    said = answered(text, f"It is {secret[:-1]}x.", redact=True, repair=True)
+    assert secret not in json.dumps(said.to_dict())
+    assert [check.status for check in said.checks] == ["unknown"]
+    assert answered(text, f"It is {secret[:-1]}x.", repair=True).text == f"It is {secret}."
 
 
 def answered(text: str, reply: str, **options: Any) -> Answer:

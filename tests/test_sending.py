@@ -103,8 +103,8 @@ def test_what_could_end_the_users_turn_stays_a_picture() -> None:
         assert only.why == CONTROL_MARKS
 
 
-def test_a_heading_tells_documents_apart_and_marks_tell_pages() -> None:
-    documents = [Document("Rope and tar.", "quay.txt"), Document("Flour.", "mill.txt")]
+def test_a_heading_tells_documents_apart_and_marks_tell_the_pages_of_a_longer_one() -> None:
+    documents = [Document("Rope and tar.\n" * 100, "quay.txt"), Document("Flour.", "mill.txt")]
     titles = ["=== quay.txt ===", "=== mill.txt ==="]
     above = headings(documents, titles)
     assert above == {"quay.txt": "=== quay.txt ===\n", "mill.txt": "=== mill.txt ===\n"}
@@ -114,7 +114,8 @@ def test_a_heading_tells_documents_apart_and_marks_tell_pages() -> None:
     )
     assert [one.part.heading for one in sendables if isinstance(one.part, PageText)] == [
         "=== quay.txt ===\n[page 1]\n",
-        "=== mill.txt ===\n[page 1]\n",
+        "[page 2]\n",
+        "=== mill.txt ===\n",
     ]
     assert all(one.part.tokens == TOKENIZER.count(one.part.heading + one.part.text) for one in sendables if isinstance(one.part, PageText))
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from glyph_pipeline.answer import Answer, Drawn, MergeAnswer, Merged, PageDrawn, WindowAnswer, WindowDone, WindowStarted
+from glyph_pipeline.cli.caching import cache_row
 from glyph_pipeline.cli.checks import check_rows, sent_rows
 from glyph_pipeline.cli.choice import Asking, chosen_reader
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
@@ -206,6 +207,8 @@ def _account(answer: Answer) -> list[tuple[str, str]]:
         several = answer.report.documents > 1
         named = [f"{f'{source.document} ' if several else ''}page {source.page}" for source in answer.sources[:_SOURCES_SHOWN]]
         rows.append(("cited", ", ".join(named) + (" ..." if len(answer.sources) > _SOURCES_SHOWN else "")))
+    if answer.drawn_before is not None:
+        rows.append(cache_row(answer.drawn_before, answer.report.documents))
     rows += check_rows(answer.checks, answer.report.documents > 1)
     return [*rows, ("read by", answer.reader), seconds_line(answer.seconds)]
 

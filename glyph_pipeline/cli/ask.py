@@ -62,7 +62,7 @@ def _draw_only(
     documents: list[Document], drawing: RenderConfig, options: dict[str, Any], *, output: str | None, as_json: bool, quiet: bool
 ) -> None:
     named = [option for option, name in NAMED.items() if options[name] not in (None, (), False, "auto")]
-    named += [f"--{name}" for name, default in SENT_DEFAULTS.items() if options[name] != default]
+    named += [f"--{name.replace('_', '-')}" for name, default in SENT_DEFAULTS.items() if options[name] != default]
     if options["base_urls"]:
         named = [option for option in named if option != "--model"]
     if named:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -33,7 +32,7 @@ def open_store(cache: str | None, cache_size: int | None) -> PageStore | None:
         if cache_size is not None:
             raise UsageError("--cache-size needs --cache.", hint="Name the folder: --cache DIR")
         return None
-    return PageStore(Path(cache), DEFAULT_MAX_BYTES if cache_size is None else cache_size * _MB)
+    return PageStore(cache, DEFAULT_MAX_BYTES if cache_size is None else cache_size * _MB)
 
 
 def cache_row(drawn_before: int, documents: int) -> tuple[str, str]:

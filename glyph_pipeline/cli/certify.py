@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 
-from glyph_pipeline.cli.options import build_config, chosen_drawing, document_options, drawing_options, load_documents
+from glyph_pipeline.cli.options import DRAWING_OPTIONS, build_config, document_options, drawing_options, load_documents
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json
+from glyph_pipeline.cli.readback import chosen_transcriber
 from glyph_pipeline.cli.reading import server_options
 from glyph_pipeline.document import Document, as_documents
-from glyph_pipeline.errors import EXIT_NOT_CERTIFIED, EXIT_OK, UsageError
+from glyph_pipeline.errors import EXIT_NOT_CERTIFIED, EXIT_OK, InputError, UsageError
 from glyph_pipeline.reading.retry import RetryPolicy
 from glyph_pipeline.reading.vllm import DEFAULT_READ_TIMEOUT_S
 from glyph_pipeline.tokens.vision import FAMILIES
 
 if TYPE_CHECKING:
-    from glyph_pipeline.cli.choice import ReaderChoice
     from glyph_pipeline.experiments.certificate import Certificate, CertifiedPage
     from glyph_pipeline.experiments.certifying import PageMeasured
-    from glyph_pipeline.experiments.transcribing import Transcriber
     from glyph_pipeline.experiments.verifying import Difference
 
 _SHOWN = 10  # pages or differences that are named one by one
+# What --verify listens to; the options of the reader besides, with --measure. All others the certificate says.
+_VERIFYING = frozenset({"docs", "encoding", "pages", "verified", "measure", "as_json", "quiet"})
+_CERTIFYING = frozenset({"output", "max_cer", "dpi_steps", "lines", "planted", "seed", "family", *DRAWING_OPTIONS})
+
+
+def _rate(_: click.Context, __: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):  # which click takes for numbers
+        raise click.BadParameter(f"{value} is no rate.")
+    return value
 
 
 def _dpi_steps(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -48,6 +58,7 @@ def _dpi_steps(_: click.Context, __: click.Parameter, value: str | None) -> tupl
 @click.option(
     "--max-cer",
     type=click.FloatRange(min=0),
+    callback=_rate,
     default=0.02,
     show_default=True,
     metavar="RATE",
@@ -131,11 +142,10 @@ def certify(
     """
     from glyph_pipeline.experiments.certificate import CertifySettings
 
-    drawing = {name: options.pop(name) for name in ("config", "font", "no_system_fonts", "dpi", "font_size", "page_size", "settings")}
+    drawing = {name: options.pop(name) for name in DRAWING_OPTIONS}
     console = Console(stderr=True, highlight=False, quiet=quiet)
     if verified is not None:
-        if chosen_drawing(**drawing) != {}:
-            raise UsageError("--verify draws as the certificate says; --config and other options of drawing contradict it.")
+        _check_verifying(measure=measure)
         return _verify(verified, docs, encoding, pages, measure, options, console, as_json=as_json)
     if measure:
         raise UsageError("--measure goes with --verify.", hint="Certifying measures in any case.")
@@ -143,16 +153,16 @@ def certify(
         raise UsageError("No document was named.", hint="Name one to certify, or a certificate with --verify.")
     settings = CertifySettings(max_cer=max_cer, dpi_steps=dpi_steps, lines=lines, planted=planted, seed=seed)
     settings.dpis(build_config((), **drawing).dpi)  # what is wrong with the options is said before any document is read
+    path = _certificate_file(output, docs)
     documents = as_documents(load_documents(docs, encoding))
     config = build_config(documents, **drawing)
 
     from glyph_pipeline.experiments.certifying import certify as certify_documents
 
-    path = Path(output)
     journal = path.with_name(f"{path.stem}.readings.jsonl")
     with (
         _going_on(journal, console) as kept,
-        _reader(options, family, console) as reader,
+        chosen_transcriber(options, family, console) as reader,
         console.status("Reading back ...") as status,
     ):
         certificate = certify_documents(
@@ -177,6 +187,38 @@ def certify(
     return EXIT_OK if certificate.passed else EXIT_NOT_CERTIFIED
 
 
+def _certificate_file(output: str, docs: Sequence[str]) -> Path:
+    """Where the certificate goes, looked at before anything is read. Raises UsageError."""
+    path = Path(output)
+    if output == "-" or path.name in ("", "..") or path.is_dir():
+        raise UsageError(f"--output {output!r} is no name of a file.", hint="Name one for the certificate, such as certificate.json")
+    if os.path.realpath(path) in {os.path.realpath(doc) for doc in docs if doc != "-"}:
+        raise UsageError(f"--output {output!r} is a document: the certificate would overwrite it.", hint="Name another file.")
+    return path
+
+
+def _check_verifying(*, measure: bool) -> None:
+    """Raises UsageError for options that would be passed over: who gave them would take them for checked."""
+    context = click.get_current_context()
+    given = [one for one in context.command.params if context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE]
+    contrary = [max(one.opts, key=len) for one in given if one.name in _CERTIFYING]
+    if contrary:
+        raise UsageError("--verify draws and judges as the certificate says.", hint=f"Leave out {', '.join(contrary)}.")
+    unused = [max(one.opts, key=len) for one in given if one.name not in _VERIFYING]
+    if unused and not measure:
+        raise UsageError(f"{', '.join(unused)}: --verify reads nothing back.", hint="Add --measure, or leave it out.")
+
+
+def _named_documents(certificate: Certificate, encoding: str | None) -> list[Document]:
+    """The documents of a certificate by the names that it has for them. Raises InputError."""
+    names = [document.id for document in certificate.documents]
+    try:
+        return load_documents(names, encoding)
+    except InputError as e:
+        e.hint = f"Name the documents behind --verify, in this order: {', '.join(names)}."
+        raise
+
+
 def _verify(
     path: str,
     docs: Sequence[str],
@@ -197,7 +239,7 @@ def _verify(
     if pages is not None:
         found += verify_folder(certificate, pages)
     if pages is None or docs or measure:
-        documents = load_documents(docs or [document.id for document in certificate.documents], encoding)
+        documents = load_documents(docs, encoding) if docs else _named_documents(certificate, encoding)
         with console.status("Drawing again ...") as status:
             total, done = certificate.summary.pages, 0
 
@@ -210,7 +252,7 @@ def _verify(
         if measure and not found:
             if certificate.reader.kind == "ocr" and options["reader"] == "auto":
                 options = {**options, "reader": "ocr"}
-            with _reader(options, certificate.family, console) as reader, console.status("Reading back again ..."):
+            with chosen_transcriber(options, certificate.family, console) as reader, console.status("Reading back again ..."):
                 found += measure_again(certificate, documents, reader)
     if as_json:
         differences = [one.to_dict() for one in found]
@@ -227,66 +269,6 @@ def _verify(
         if not found:
             _say_failed(certificate)
     return EXIT_OK if certificate.passed and not found else EXIT_NOT_CERTIFIED
-
-
-@contextmanager
-def _reader(options: Mapping[str, Any], family: str, console: Console) -> Iterator[Transcriber]:
-    """Who reads, as the options say: OCR, unless they name a server or a model. A server started for it is stopped at the end."""
-    from glyph_pipeline.cli.choice import chosen_reader
-    from glyph_pipeline.experiments.transcribing import ModelTranscriber, OCRTranscriber
-
-    choice = _choice(options)
-    if choice.reader == "auto" and not choice.base_urls and not choice.asks_for_server:
-        choice = replace(choice, reader="ocr")
-    if choice.reader == "ocr":
-        yield OCRTranscriber(FAMILIES[family])
-        return
-
-    def notice(message: str) -> None:
-        console.print(escape(message), soft_wrap=True)
-
-    with (
-        console.status("Waiting for the server ...") as status,
-        chosen_reader(
-            choice,
-            notice=notice,
-            on_wait=lambda seconds, line: status.update(f"Waiting for the server, {seconds:.0f} s"),
-            start_timeout=options["start_timeout"],
-        ) as chosen,
-    ):
-        given = {
-            "api_key": chosen.arguments["api_key"],
-            "max_tokens": options["max_tokens"],
-            "concurrency": options["concurrency"],
-            "retry": RetryPolicy(budget=options["retry_for"]),
-            "read_timeout": options["read_timeout"],
-            "vision": FAMILIES[family],
-            "on_retry": lambda reason: notice(f"{reason} It is asked again."),
-        }
-        if "server" in chosen.arguments:
-            reader = ModelTranscriber.of_server(chosen.arguments["server"], **given)
-        else:
-            urls = chosen.arguments["base_url"]
-            reader = ModelTranscriber.of_urls([urls] if isinstance(urls, str) else urls, chosen.arguments["model"], **given)
-        status.stop()
-        yield reader
-
-
-def _choice(options: Mapping[str, Any]) -> ReaderChoice:
-    """What the options of cli/reading.py say about who reads. Raises UsageError."""
-    from glyph_pipeline.cli.choice import ReaderChoice
-
-    names = ("max_model_len", "max_num_batched_tokens", "tensor_parallel_size", "data_parallel_size", "port")
-    launch = {name: options[name] for name in names if options[name] is not None}
-    if options["page_files"]:
-        launch["page_folder"] = True
-    if options["server_args"]:
-        launch["extra_args"] = list(options["server_args"])
-    choice = ReaderChoice(options["reader"], options["base_urls"], options["model"], options["profile"], options["api_key"], launch)
-    if options["restarts"] is not None:
-        choice = replace(choice, restarts=options["restarts"])
-    choice.check()
-    return choice
 
 
 @contextmanager
@@ -363,7 +345,8 @@ def _say_failed(certificate: Certificate) -> None:
     """Name the pages that don't pass, if there are any."""
     failed = [(document.id, page) for document in certificate.documents for page in document.pages if not page.passed]
     if failed:
-        click.echo(f"{len(failed):,} of {certificate.summary.pages:,} pages don't pass:", err=True)
+        verb = "page doesn't" if certificate.summary.pages == 1 else "pages don't"
+        click.echo(f"{len(failed):,} of {certificate.summary.pages:,} {verb} pass:", err=True)
         for document, page in failed[:_SHOWN]:
             click.echo(f"  {_named(document, page)}", err=True)
         if len(failed) > _SHOWN:

@@ -23,7 +23,7 @@ def sent_rows(sent: Sent, label: str = "sent") -> list[tuple[str, str]]:
     there = [(what, tokens) for what, tokens in kinds if tokens]
     parts = [what if len(there) == 1 else f"{what} ({tokens:,})" for what, tokens in there]
     saved = f"; all as text {sent.plain_tokens:,}, {sent.ratio:.2f} for each token sent" if pictures else ""
-    rows = [(label, f"{sent.tokens:,} tokens, {', '.join(parts)}{saved}")]
+    rows = [(label, f"{_counted(sent.tokens, 'token')}, {', '.join(parts)}{saved}")]
     if (sent.mode == "auto" and sent.pages_as_text) or len(sent.runs) > 1:
         shown = [_run(run, several=len({each.document for each in sent.runs}) > 1) for run in sent.runs[:_SHOWN]]
         rows.append(("because", "; ".join(shown) + (f"; {len(sent.runs) - _SHOWN} more runs" if len(sent.runs) > _SHOWN else "")))
@@ -34,7 +34,7 @@ def _run(run: SentRun, several: bool) -> str:
     place = f"page {run.first_page}" if run.first_page == run.last_page else f"pages {run.first_page}-{run.last_page}"
     about = "about " if run.estimated else ""
     other = f"as text {about}{run.text_tokens:,}" if run.how == "pages" else f"pictures {run.picture_tokens:,}"
-    cost = f"{run.tokens:,} tokens, {other}"
+    cost = f"{_counted(run.tokens, 'token')}, {other}"
     return f"{f'{run.document} ' if several and run.document else ''}{place}: {run.why} ({cost})"
 
 
@@ -53,15 +53,19 @@ def check_rows(checks: Sequence[Check], several: bool) -> list[tuple[str, str]]:
         "unknown": "not in the text (made up, worked out, or reworded)",
     }
     rows = [("exact strings", ", ".join(f"{counts[status]} {word}" for status, word in words.items() if counts[status]))]
-    misread = [check for check in checks if check.status == "misread"]
-    rows += [("put right" if check.repaired else "misread", _misread(check, several)) for check in misread[:_SHOWN]]
+    otherwise = [check for check in checks if check.differs]
+    for check in otherwise[:_SHOWN]:
+        label = "put right" if check.repaired else "misread" if check.status == "misread" else "other spelling"
+        rows.append((label, _spelled(check, several)))
+    if len(otherwise) > _SHOWN:
+        rows.append(("", f"and {len(otherwise) - _SHOWN} more; --json has all"))
     unknown = [check.string for check in checks if check.status == "unknown"]
     if unknown:
         rows.append(("not in text", ", ".join(unknown[:_SHOWN]) + (" ..." if len(unknown) > _SHOWN else "")))
     return rows
 
 
-def _misread(check: Check, several: bool) -> str:
+def _spelled(check: Check, several: bool) -> str:
     place = f"{f'{check.document} ' if several and check.document else ''}page {check.page}"
     others = f", or one of {check.candidates - 1} more that are as near" if check.candidates > 1 else ""
     return f"{check.string} is {check.source} in the text ({place}){others}"

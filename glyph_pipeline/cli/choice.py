@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -41,6 +41,28 @@ class ReaderChoice:
     restarts: int = DEFAULT_RESTARTS
     keeps_images: bool = False
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> ReaderChoice:
+        """From the parameters of the command line, by their names: those of cli/reading.py and, where a command has it, ``cache``.
+        Raises UsageError for what contradicts itself."""
+        launch = {name: options[name] for name in _LAUNCH if options[name] is not None}
+        if options["page_files"]:
+            launch["page_folder"] = True
+        if options["server_args"]:
+            launch["extra_args"] = list(options["server_args"])
+        choice = cls(
+            options["reader"],
+            options["base_urls"],
+            options["model"],
+            options["profile"],
+            options["api_key"],
+            launch,
+            DEFAULT_RESTARTS if options["restarts"] is None else options["restarts"],
+            keeps_images=options.get("cache") is not None,
+        )
+        choice.check()
+        return choice
+
     @property
     def asks_for_server(self) -> bool:
         """Whether the user named something that only a server of their own can have."""
@@ -74,16 +96,7 @@ class Asking:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Asking:
         """From the parameters of the command line, by their names."""
-        launch = {name: options[name] for name in _LAUNCH if options[name] is not None}
-        if options["page_files"]:
-            launch["page_folder"] = True
-        if options["server_args"]:
-            launch["extra_args"] = list(options["server_args"])
-        choice = ReaderChoice(options["reader"], options["base_urls"], options["model"], options["profile"], options["api_key"], launch)
-        if options["restarts"] is not None:
-            choice = replace(choice, restarts=options["restarts"])
-        choice = replace(choice, keeps_images=options.get("cache") is not None)
-        choice.check()
+        choice = ReaderChoice.of(options)
         arguments = {
             "sampling": Sampling(max_tokens=options["max_tokens"]),
             "concurrency": options["concurrency"],

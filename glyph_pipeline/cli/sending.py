@@ -14,7 +14,14 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 SENDING = ("mode", "exact", "redact", "exact_budget", "resolution", "resolution_budget", "repair")
 
 # What those that only asking has a use for are unless they were named; --mode is of use to drawing, too.
-SENT_DEFAULTS = {"exact": "auto", "redact": False, "resolution": "uniform", "repair": False}
+SENT_DEFAULTS = {
+    "exact": "auto",
+    "exact_budget": DEFAULT_EXACT_BUDGET,
+    "redact": False,
+    "resolution": "uniform",
+    "resolution_budget": DEFAULT_RESOLUTION_BUDGET,
+    "repair": False,
+}
 
 
 def sending_options(mode: Mode = "auto", exact: Exact = "auto") -> Callable[[_F], _F]:

@@ -46,6 +46,11 @@ class Check:
     candidates: int = 0
     repaired: bool = False
 
+    @property
+    def differs(self) -> bool:
+        """Whether the source spells it otherwise."""
+        return self.source is not None and self.source != self.string
+
 
 @dataclass(frozen=True)
 class SourceText:
@@ -98,7 +103,7 @@ def check_answer(answer: str, sources: Sequence[SourceText]) -> tuple[Check, ...
 
 
 def repaired(answer: str, checks: Iterable[Check]) -> tuple[str, tuple[Check, ...]]:
-    """The answer with the source's spelling for each string that was misread and is near one spelling alone.
+    """The answer with the source's spelling for each string that is spelled otherwise, or was misread, and is near one spelling alone.
 
     The offsets of the checks returned are those of the new text; ``string`` remains what the reader answered.
     """
@@ -106,7 +111,8 @@ def repaired(answer: str, checks: Iterable[Check]) -> tuple[str, tuple[Check, ..
     moved: list[Check] = []
     last = shift = 0
     for check in sorted(checks, key=lambda check: check.start):
-        if check.status == "misread" and check.candidates == 1 and check.source is not None and not check.repaired:
+        if check.differs and check.candidates == 1 and not check.repaired:
+            assert check.source is not None
             pieces += [answer[last : check.start], check.source]
             start = check.start + shift
             last = check.end

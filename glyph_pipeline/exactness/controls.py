@@ -12,6 +12,11 @@ _MARK = re.compile(
 )
 
 
+def harmless(name: str) -> str:
+    """A name with nothing in it that a server takes for a token of its own."""
+    return re.sub(r"[<>|｜\[\]]", "_", name) if has_control_marks(name) else name
+
+
 def has_control_marks(text: str) -> bool:
     """Whether a text holds a mark such as ``<|user|>``, ``[gMASK]``, ``<sop>`` or ``</s>``: sent as text, it might end a message."""
     return _MARK.search(text) is not None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
-from glyph_pipeline.exactness.controls import has_control_marks
+from glyph_pipeline.exactness.controls import harmless, has_control_marks
 from glyph_pipeline.exactness.entropy import unguessable
 from glyph_pipeline.exactness.finder import ExactString
 from glyph_pipeline.page import Page
@@ -152,7 +152,5 @@ def _plain(string: str) -> str:
 
 
 def _name(document: str) -> str:
-    name = " ".join(encodable(document).split())
-    if has_control_marks(name):
-        name = re.sub(r"[<>|\[\]｜]", "_", name)
+    name = harmless(" ".join(encodable(document).split()))
     return name if len(name) <= _NAME_HEAD + _NAME_TAIL + 3 else f"{name[:_NAME_HEAD]}...{name[-_NAME_TAIL:]}"

@@ -323,7 +323,7 @@ class Certificate(_Value):
         except ValidationError as e:
             told = [f"{'.'.join(map(str, one['loc'])) or 'certificate'}: {one['msg']}" for one in e.errors()]
             more = f" ({len(told) - _PROBLEMS} more)" if len(told) > _PROBLEMS else ""
-            raise InputError(f"{name!r} is a broken certificate: {'; '.join(told[:_PROBLEMS])}{more}.", hint=again) from None
+            raise InputError(f"{name!r} is a broken certificate: {'; '.join(told[:_PROBLEMS]).rstrip('.')}{more}.", hint=again) from None
         if digest != _digest(found):
             raise InputError(f"{name!r} was changed after it was written: its digest is that of another content.", hint=again)
         return certificate

@@ -17,6 +17,7 @@ from glyph_pipeline.background import run
 from glyph_pipeline.batch.recordlines import records_of
 from glyph_pipeline.batch.store import ResultStore
 from glyph_pipeline.document import Document, Documents, as_documents
+from glyph_pipeline.errors import InputError
 from glyph_pipeline.experiments.certificate import (
     Attempt,
     Certificate,
@@ -73,8 +74,8 @@ def certify(
     read again. ``on_page`` is told of every reading, ``on_notice`` of what was mended in the journal. Blocks; works inside a running loop
     too.
 
-    Raises EmptyDocumentError, ConfigError, FontError, OutputError, MissingExtraError, and what reading raises: ReadError,
-    ContextLengthError, ServerError.
+    Raises EmptyDocumentError, ConfigError, FontError, OutputError, MissingExtraError, InputError for a journal that was changed, and what
+    reading raises: ReadError, ContextLengthError, ServerError.
     """
     return run(
         lambda: acertify(source, config, reader, settings=settings, family=family, journal=journal, on_page=on_page, on_notice=on_notice)
@@ -282,9 +283,20 @@ class _Certifier:
                     }
                 )
         else:
-            text, planted = Count(**record["text"]), Count(**record["planted"])
+            text, planted = (self._counted(record, name) for name in ("text", "planted"))
         self.on_page(PageMeasured(self.document.id, page.number, dpi, text, planted, self._passes(text, planted), known=record is not None))
         return page, text, planted
+
+    def _counted(self, record: Mapping[str, Any], name: str) -> Count:
+        """What a record of the journal tells. Raises InputError if someone has changed it."""
+        try:
+            return Measured.of(Count(**record[name])).count
+        except (KeyError, TypeError, ValueError) as e:
+            assert self.store is not None
+            raise InputError(
+                f"{str(self.store.path)!r} holds no reading under {record['id']!r}: its {name!r} is {record.get(name)!r}.",
+                hint="Remove that line, or the file: what is not in it is read again.",
+            ) from e
 
     def _id(self, page: Page, dpi: int) -> str:
         """Names all that a reading depends on; the threshold is not among it."""

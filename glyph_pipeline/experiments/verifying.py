@@ -23,6 +23,7 @@ from glyph_pipeline.page import Page
 from glyph_pipeline.tokens.text import encodable
 
 _INDEX = "pages.json"
+_FACTS = ("start", "end", "width", "height")
 _PAGE_FILE = re.compile(r"(?:[\w.-]+/)?page_\d{4,}\.png")
 
 
@@ -77,24 +78,40 @@ def verify_documents(
 
 
 def verify_folder(certificate: Certificate, folder: str | Path) -> Iterator[Difference]:
-    """What is otherwise in a folder of certified pages (``certify --pages DIR``): files missing or changed.
+    """What is otherwise in a folder of certified pages (``certify --pages DIR``): files missing or changed, what its index tells of them,
+    and pages that nobody certified.
 
     Raises InputError if its index can't be used.
     """
     folder = Path(folder)
     try:
         entries = json.loads((folder / _INDEX).read_text("utf-8"))["pages"]
-        files = {(encodable(entry["document"] or ""), int(entry["number"])): str(entry["file"]) for entry in entries}
+        listed = [(encodable(entry["document"] or ""), int(entry["number"]), str(entry["file"]), entry) for entry in entries]
     except FileNotFoundError:
         raise InputError(f"There is no {_INDEX} in {str(folder)!r}.", hint="Name a folder that certify --pages has written.") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+    except OSError as e:
+        raise InputError(
+            f"{str(folder / _INDEX)!r} can't be read: {e.strerror or e}.", hint="Write the pages again: certify --pages DIR"
+        ) from e
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise InputError(f"{str(folder / _INDEX)!r} can't be used: {e!r}.", hint="Write the pages again: certify --pages DIR") from e
+    certified = {(document.id, page.number) for document in certificate.documents for page in document.pages}
+    files: dict[tuple[str, int], tuple[str, dict[str, Any]]] = {}
+    for name, number, file, entry in listed:
+        if (name, number) not in certified or (name, number) in files:
+            once = (name, number) in certified
+            yield Difference(name, number, f"entry in {_INDEX}", "one" if once else "none", f"also {file}" if once else file)
+        else:
+            files[name, number] = (file, entry)
     for document in certificate.documents:
         for page in document.pages:
-            file = files.get((document.id, page.number))
-            if file is None or not _PAGE_FILE.fullmatch(file):
+            file, entry = files.get((document.id, page.number), ("", {}))
+            if not _PAGE_FILE.fullmatch(file):
                 yield Difference(document.id, page.number, f"file in {_INDEX}", "named", "not named")
                 continue
+            for what in _FACTS:
+                if (now := entry.get(what)) != getattr(page, what):
+                    yield Difference(document.id, page.number, f"{what} in {_INDEX}", getattr(page, what), str(now))
             try:
                 found = hashlib.sha256((folder / file).read_bytes()).hexdigest()
             except OSError as e:
@@ -178,9 +195,9 @@ def _matching(certificate: Certificate, source: Documents) -> Sequence[Document]
 
 
 def _page_differences(document: str, expected: CertifiedPage, page: Page) -> Iterator[Difference]:
-    facts = {"start": page.start, "end": page.end, "width": page.width, "height": page.height}
-    for what, now in facts.items():
-        if (was := getattr(expected, what)) != now:
+    for what in _FACTS:
+        was, now = getattr(expected, what), getattr(page, what)
+        if was != now:
             yield Difference(document, page.number, what, was, now)
     if (sha256 := hashlib.sha256(page.png).hexdigest()) != expected.sha256:
         yield Difference(document, page.number, "sha256 of the PNG", expected.sha256, sha256)

@@ -130,7 +130,7 @@ class GlyphReader(Runnable[dict[str, Any], Any]):
 
     def _stream(self, inputs: Iterator[dict[str, Any]]) -> Iterator[str | PipelineEvent]:
         question, retrieved = self._taken(next(inputs))
-        text = AnswerText()
+        text = AnswerText(at_end=self.pipeline.repairs)
         with closing(events_of(self.pipeline, retrieved.documents, question)) as events:
             for event in events:
                 if (piece := self._piece(event, text, retrieved)) is not None:
@@ -138,7 +138,7 @@ class GlyphReader(Runnable[dict[str, Any], Any]):
 
     async def _astream(self, inputs: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str | PipelineEvent]:
         question, retrieved = self._taken(await anext(inputs))
-        text = AnswerText()
+        text = AnswerText(at_end=self.pipeline.repairs)
         async with aclosing(self.pipeline.astream(retrieved.documents, question)) as events:
             async for event in events:
                 if (piece := self._piece(event, text, retrieved)) is not None:

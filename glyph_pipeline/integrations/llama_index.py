@@ -170,7 +170,7 @@ class GlyphSynthesizer(BaseSynthesizer):
         yield self._empty
 
     def _pieces(self, retrieved: Retrieved[Any], question: str, metadata: dict[str, Any]) -> Generator[str, None, None]:
-        text = AnswerText()
+        text = AnswerText(at_end=self.pipeline.repairs)
         with closing(events_of(self.pipeline, retrieved.documents, question)) as events:
             for event in events:
                 if isinstance(event, Answer):
@@ -179,7 +179,7 @@ class GlyphSynthesizer(BaseSynthesizer):
                     yield piece
 
     async def _apieces(self, retrieved: Retrieved[Any], question: str, metadata: dict[str, Any]) -> AsyncGenerator[str, None]:
-        text = AnswerText()
+        text = AnswerText(at_end=self.pipeline.repairs)
         async with aclosing(self.pipeline.astream(retrieved.documents, question)) as events:
             async for event in events:
                 if isinstance(event, Answer):

@@ -55,10 +55,12 @@ class AnswerText:
 
     All pieces together are the answer's text, but for one case: when a request fails after some of its text was given, and
     says something else when it is sent again, what it says then follows after a blank line. Partial answers of several windows
-    are no part of it, only what they are merged into.
+    are no part of it, only what they are merged into. ``at_end``: nothing is given before the answer is whole, for pipelines that
+    put right what was misread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_end: bool = False) -> None:
+        self._at_end = at_end
         self._given = ""
         self._attempt = ""
         self._windows = 1
@@ -72,7 +74,7 @@ class AnswerText:
         elif isinstance(event, AnswerDelta) and (event.window is None or self._windows == 1):
             self._attempt += event.text
             # After a retry the same words come again; and white space at the end may turn out to be none of the answer.
-            if self._attempt.startswith(self._given):
+            if not self._at_end and self._attempt.startswith(self._given):
                 return self._give(self._attempt[len(self._given) :])
         elif isinstance(event, Answer):
             if event.text.startswith(self._given):

@@ -53,12 +53,14 @@ class PageStore:
 
     ``hits`` counts the documents whose pages all came from the store, ``misses`` those that were drawn. Safe to use from several threads.
 
-    Raises OutputError if the folder can't be made or written, ConfigError for a bound below 1.
+    Raises OutputError if the folder can't be made or written, ConfigError for a bound below 1 or a folder without a name.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         if max_bytes < 1:
             raise ConfigError(f"A page store of {max_bytes} bytes can hold nothing.", hint="Give a larger size, or leave the store out.")
+        if not str(folder):  # an unset variable of a shell; Path would take it for the current folder
+            raise ConfigError("The page store has no name.", hint="Name a folder for it (--cache DIR).")
         self.folder = Path(folder)
         self.max_bytes = max_bytes
         self.hits = 0

@@ -28,7 +28,14 @@ def font_files() -> tuple[Path, ...]:
     else:
         shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
         roots = [home / ".fonts", home / ".local/share/fonts", *(Path(folder) / "fonts" for folder in shared.split(":") if folder)]
-    return tuple(sorted(path for root in roots if root.is_dir() for path in root.rglob("*") if path.suffix.lower() in SUFFIXES))
+    return tuple(sorted(path for root in roots for path in _files_in(root) if path.suffix.lower() in SUFFIXES))
+
+
+def _files_in(root: Path) -> Iterator[Path]:
+    """Every file of a folder and its subfolders; none of what may not be looked at, such as the home of another user."""
+    for parent, _, names in os.walk(root):
+        for name in names:
+            yield Path(parent, name)
 
 
 @lru_cache(maxsize=1)

@@ -80,6 +80,19 @@ def test_what_differs_is_named(doc: Path, tmp_path: Path) -> None:
     ]
     assert "page 2: sha256 of page_0002.png: certified" in found.stderr
 
+    index = tmp_path / "pages" / "pages.json"
+    data = json.loads(index.read_text("utf-8"))
+    data["pages"][0]["start"] = 7  # where a citation of this page would point
+    data["pages"] += [{**data["pages"][0], "number": 99}, data["pages"][0]]
+    index.write_text(json.dumps(data), "utf-8")
+    listed = json.loads(glyph_compress(*verify, "--pages", "pages", "--json", state=tmp_path, cwd=tmp_path).stdout)["differences"]
+    assert [(one["page"], one["what"], one["expected"], one["found"]) for one in listed[:3]] == [
+        (99, "entry in pages.json", "none", "page_0001.png"),
+        (1, "entry in pages.json", "one", "also page_0001.png"),
+        (1, "start in pages.json", 0, "7"),
+    ]
+    assert len(listed) == 5
+
     moved = tmp_path / "moved.txt"
     doc.rename(moved)
     gone = glyph_compress(*verify, state=tmp_path, cwd=tmp_path)
@@ -131,6 +144,25 @@ def test_a_server_reads_and_what_it_read_is_kept_when_it_fails(tmp_path: Path) -
     assert (certificate.reader.name, certificate.reader.version, certificate.reader.model) == ("vLLM", "0.0-fake", "fake/Glyph")
 
 
+@pytest.mark.parametrize(
+    "text", [None, {"errors": 1}, {"errors": "one", "of": 35}, {"errors": -1, "of": 35}, {"errors": 1, "of": 35, "cer": 0}]
+)
+def test_a_reading_that_was_changed_is_named(tmp_path: Path, text: object) -> None:
+    doc = tmp_path / "text.txt"
+    doc.write_text("The harbour lantern was lit at six.", "utf-8")
+    with running(Fake(says([{"content": "The harbour lantern was lit at six."}]))) as fake:
+        asked = ("certify", doc, "--planted", "0", "-o", "cert.json", "--base-url", fake.base_url)
+        first = glyph_compress(*asked, state=tmp_path, cwd=tmp_path)
+        assert first.returncode == 0, first.stderr
+        journal = tmp_path / "cert.readings.jsonl"
+        journal.write_text(json.dumps({**json.loads(journal.read_text("utf-8")), "text": text}) + "\n", "utf-8")
+        again = glyph_compress(*asked, state=tmp_path, cwd=tmp_path)
+        assert again.returncode == 4, again.stderr
+        assert "'cert.readings.jsonl' holds no reading under" in again.stderr
+        assert "bug" not in again.stderr
+        assert len(fake.requests) == 1
+
+
 def test_ctrl_c_keeps_what_was_read(tmp_path: Path) -> None:
     doc = tmp_path / "text.txt"
     doc.write_text("The harbour lantern was lit at six.", "utf-8")
@@ -160,10 +192,18 @@ def test_ctrl_c_keeps_what_was_read(tmp_path: Path) -> None:
         (["text.txt", "--reader", "ocr", "--base-url", "http://127.0.0.1:1/v1"], 2, "contradict"),
         (["text.txt", "--base-url", "http://127.0.0.1:1/v1"], 7, "127.0.0.1:1"),
         (["nothing.txt"], 4, "no file"),
-        (["--verify", "text.txt", "--dpi", "96"], 2, "--verify draws as the certificate says"),
+        (["--verify", "text.txt", "--dpi", "96"], 2, "--verify draws and judges as the certificate says. Leave out --dpi."),
         (["--verify", "nothing.json"], 4, "no certificate 'nothing.json'"),
         (["--verify", "text.txt"], 4, "not a certificate"),
         (["text.txt", "-o", "text.txt/cert.json"], 11, "text.txt"),
+        (["text.txt", "-o", "./text.txt"], 2, "would overwrite it"),
+        (["text.txt", "-o", "state/.."], 2, "no name of a file"),
+        (["text.txt", "-o", ""], 2, "no name of a file"),
+        (["text.txt", "-o", "/"], 2, "no name of a file"),
+        (["text.txt", "-o", "-"], 2, "no name of a file"),
+        (["text.txt", "--max-cer", "nan"], 2, "no rate"),
+        (["--verify", "text.txt", "--max-cer", "0.001", "--set", "dpi=96"], 2, "Leave out --set, --max-cer"),
+        (["--verify", "text.txt", "--reader", "ocr"], 2, "--reader: --verify reads nothing back"),
     ],
 )
 def test_mistakes(doc: Path, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
@@ -181,5 +221,14 @@ def test_a_folder_without_an_index_and_another_number_of_documents(doc: Path, tm
     assert Certificate.read(tmp_path / "cert.json").render_config == RenderConfig.preset("en")
     nothing = glyph_compress("certify", "--verify", "cert.json", "--pages", tmp_path, state=tmp_path, cwd=tmp_path)
     assert (nothing.returncode, "pages.json" in nothing.stderr) == (4, True)
+    # What can't be found by its name in the certificate has to be named: here a text that was certified twice.
+    with running(Fake(says([{"content": TEXT}]))) as fake:
+        assert (
+            glyph_compress(*asked[:1], doc, *asked[1:3], fake.base_url, *asked[4:], "-o", "2.json", state=tmp_path, cwd=tmp_path).returncode
+            == 0
+        )
+    twice = glyph_compress("certify", "--verify", "2.json", state=tmp_path, cwd=tmp_path)
+    assert (twice.returncode, f"in this order: {doc}, {doc} (2)." in twice.stderr) == (4, True)
+    assert glyph_compress("certify", "--verify", "2.json", doc, doc, state=tmp_path, cwd=tmp_path).returncode == 0
     many = glyph_compress("certify", "--verify", "cert.json", doc, doc, state=tmp_path, cwd=tmp_path)
     assert (many.returncode, "of 1 documents, and 2 were given" in many.stderr) == (2, True)
