@@ -103,7 +103,7 @@ def plan_requests(connection: Connection, material: Material, question: str, lim
                 break
             continue
         counts = [connection.beside_pictures(request.parts, request.question) or 0 for request in requests]
-        more = [count - _told(request, connection) for count, request in zip(counts, requests, strict=True)]
+        more = [count - _told(request) for count, request in zip(counts, requests, strict=True)]
         if max(more) <= frame or connection.max_model_len is None:
             break
         frame = max(more)
@@ -205,7 +205,7 @@ def _picture_tokens(pages: Sequence[PagePart], connection: Connection) -> int:
     return sum(page_cost(page, connection.vision) for page in pages if isinstance(page, Page))
 
 
-def _told(request: Request, connection: Connection) -> int:
+def _told(request: Request) -> int:
     """Of a request's tokens those that windows were planned with beside the frame: texts and list."""
     texts = sum(page.tokens for page in request.window.pages if isinstance(page, PageText))
     return texts + (request.exact.tokens if request.exact is not None else 0)
