@@ -17,11 +17,9 @@ from rich.markup import escape
 from glyph_pipeline.cli.options import DRAWING_OPTIONS, build_config, document_options, drawing_options, load_documents
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json
 from glyph_pipeline.cli.readback import chosen_transcriber
-from glyph_pipeline.cli.reading import server_options
+from glyph_pipeline.cli.reading import patience_options, server_options
 from glyph_pipeline.document import Document, as_documents
 from glyph_pipeline.errors import EXIT_NOT_CERTIFIED, EXIT_OK, InputError, UsageError
-from glyph_pipeline.reading.retry import RetryPolicy
-from glyph_pipeline.reading.vllm import DEFAULT_READ_TIMEOUT_S
 from glyph_pipeline.tokens.vision import FAMILIES
 
 if TYPE_CHECKING:
@@ -97,22 +95,7 @@ def _dpi_steps(_: click.Context, __: click.Parameter, value: str | None) -> tupl
     "--max-tokens", type=click.IntRange(min=1), default=8192, show_default=True, help="Tokens for the transcript of a page, at most."
 )
 @click.option("--concurrency", type=click.IntRange(min=1), default=8, show_default=True, metavar="N", help="Requests at a time.")
-@click.option(
-    "--retry-for",
-    type=click.FloatRange(min=0),
-    default=RetryPolicy().budget,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a request that failed for a reason that may pass is tried again.",
-)
-@click.option(
-    "--read-timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=DEFAULT_READ_TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="Silence after which a request is given up and tried again.",
-)
+@patience_options
 @click.option("--json", "as_json", is_flag=True, help="The summary, or what --verify found, as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary on standard error.")
 def certify(

@@ -84,6 +84,8 @@ _HOW = (
         help="Largest request body.",
     ),
     click.option("--cite/--no-cite", default=None, help="Ask the model to name pages [default: with several documents or windows]."),
+)
+_PATIENCE = (
     click.option(
         "--retry-for",
         type=click.FloatRange(min=0),
@@ -118,9 +120,17 @@ NAMED = {
 
 def reading_options(command: _F) -> _F:
     """The options of every command that asks."""
+    command = patience_options(command)
     for option in reversed(_HOW):
         command = option(command)
     return server_options(command)
+
+
+def patience_options(command: _F) -> _F:
+    """Those of them that say how long a server may fail or be silent."""
+    for option in reversed(_PATIENCE):
+        command = option(command)
+    return command
 
 
 def server_options(command: _F) -> _F:
