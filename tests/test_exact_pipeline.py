@@ -178,7 +178,6 @@ def test_pages_that_match_are_drawn_sharper_or_sent_as_text_in_their_place() -> 
 
 
 def test_secrets_are_kept_out() -> None:
-    pytest.importorskip("glyph_pipeline.exactness.redaction")
     secret = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
     text = prose(6000) + f"The order number is ZK-48213-77 and the token is {secret}. " + prose(6000, "b")
     _, [content] = ask(text, "What is the token? What is the order number?")

@@ -24,6 +24,11 @@ SENT_DEFAULTS = {
 }
 
 
+def _share(option: str, usual: float, help: str) -> Callable[[_F], _F]:
+    """An option that takes a share of tokens."""
+    return click.option(option, type=click.FloatRange(min=0, max=10), default=usual, show_default=True, metavar="SHARE", help=help)
+
+
 def sending_options(mode: Mode = "auto", exact: Exact = "auto") -> Callable[[_F], _F]:
     """The options, with these defaults."""
     options = (
@@ -41,14 +46,7 @@ def sending_options(mode: Mode = "auto", exact: Exact = "auto") -> Callable[[_F]
             show_default=True,
             help="Send identifiers, numbers and the like as text too, beside their pictures: those near the question, all, or none.",
         ),
-        click.option(
-            "--exact-budget",
-            type=click.FloatRange(min=0, max=10),
-            default=DEFAULT_EXACT_BUDGET,
-            show_default=True,
-            metavar="SHARE",
-            help="Of a request's picture tokens, what --exact auto may add.",
-        ),
+        _share("--exact-budget", DEFAULT_EXACT_BUDGET, "Of a request's picture tokens, what --exact auto may add."),
         click.option("--redact", is_flag=True, help="Leave secrets (keys, passwords) out of what --exact sends."),
         click.option(
             "--resolution",
@@ -57,14 +55,7 @@ def sending_options(mode: Mode = "auto", exact: Exact = "auto") -> Callable[[_F]
             show_default=True,
             help="auto: pages that match the question best are sent at 120 dpi, or as text.",
         ),
-        click.option(
-            "--resolution-budget",
-            type=click.FloatRange(min=0, max=10),
-            default=DEFAULT_RESOLUTION_BUDGET,
-            show_default=True,
-            metavar="SHARE",
-            help="Of all picture tokens, what --resolution auto may add.",
-        ),
+        _share("--resolution-budget", DEFAULT_RESOLUTION_BUDGET, "Of all picture tokens, what --resolution auto may add."),
         click.option("--repair", is_flag=True, help="Put what was probably misread right in the answer, as the source spells it."),
     )
 
