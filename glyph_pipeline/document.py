@@ -65,9 +65,17 @@ class Document:
             raise InputError(f"{name!r} is a folder.", hint="Name the files in it.") from None
         except (OSError, ValueError) as e:
             raise InputError(f"{name!r} can't be read: {getattr(e, 'strerror', None) or e}.") from e
+        return cls.from_bytes(data, name, encoding, convert=convert, id="stdin" if str(path) == "-" else str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str, encoding: str | None = None, *, convert: bool = True, id: str | None = None) -> Document:
+        """The document of a file's bytes; ``name`` is the file's, for messages and for its kind, and its id unless there is an ``id``.
+
+        Raises what :meth:`read` raises of what is in the file.
+        """
         kind = format_of(data, name) if convert else None
         text = decode(data, name, encoding) if kind is None else _converted(data, kind, name, encoding)
-        return cls(text, id="stdin" if str(path) == "-" else str(path))
+        return cls(text, id=name if id is None else id)
 
 
 Documents: TypeAlias = "str | Document | Iterable[Document]"

@@ -18,7 +18,8 @@ The tree, with the exit code that ``glyph-compress`` ends with::
     |   `-- WrongModelError          7   a server answers, but does not serve that model
     |-- ContextLengthError           8   the request is longer than the model's context
     |-- ReadError                    9   the server refused or broke off the request
-    `-- OutputError                 11   a result could not be written
+    |-- OutputError                 11   a result could not be written
+    `-- ClusterError                14   no usable Ray cluster, or it lost what it was to do
 
 More exit codes belong to no exception: 10, the answer was cut off (what was read is printed), 12, items of a batch failed
 (their rows say why), 13, pages are not certified (they don't pass, or are not what their certificate says), and 130, Ctrl-C.
@@ -178,3 +179,9 @@ class OutputError(GlyphError):
     """A result could not be written."""
 
     exit_code = 11
+
+
+class ClusterError(GlyphError):
+    """There is no usable Ray cluster, or it broke off; what is done stays done."""
+
+    exit_code = 14

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from glyph_pipeline.errors import OutputError
 
@@ -24,6 +27,40 @@ def write_whole(path: Path, data: bytes) -> None:
             raise
     except OSError as e:
         raise not_written(path, e) from e
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """A stream whose content is the file ``path``, on the disk and whole, when the block ends; if the block raises, nothing is there.
+
+    Missing folders are made. Raises OutputError for what can't be written, OSError out of the block included.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".glyph-")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(handle)
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise not_written(path, e) from e
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """So that a new name outlives a power failure; not everywhere can a folder be opened."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def not_written(path: Path, error: OSError) -> OutputError:

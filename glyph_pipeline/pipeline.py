@@ -20,7 +20,7 @@ from glyph_pipeline.background import cores, ended, in_daemon, loop_runs, run, r
 from glyph_pipeline.batch.engine import Batch, run_batch
 from glyph_pipeline.batch.items import BadItem, BatchItem
 from glyph_pipeline.batch.result import BatchResult
-from glyph_pipeline.batch.worker import DrawnItem, DrawTask, config_for, counted
+from glyph_pipeline.batch.worker import DrawnItem, DrawTask, accounted, config_for
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.connection import Connection
 from glyph_pipeline.document import Document, Documents, as_documents
@@ -156,29 +156,37 @@ class GlyphPipeline:
         if workers is not None and workers < 0:
             raise UsageError(f"workers is {workers}.", hint="Give 0 or more.")
         connection = await unattended(self._connect)
-        tokenizer = self._tokenizer or connection.tokenizer
         place = None if self._store is None else self._store.place
-        here = not isinstance(tokenizer, Cl100kTokenizer)  # only this process has the server's, or the user's own
-
-        async def ask(item: BatchItem, drawn: DrawnItem) -> Answer:
-            compressed = await unattended(lambda: counted(drawn, tokenizer)) if here else drawn.compressed
-            known = self._connection or connection  # what earlier items have shown of the server
-            reading = self._read(known, compressed, drawn.sources, drawn.config, _checked(item.question), {"draw": drawn.seconds})
-            async with aclosing(reading) as events:
-                async for event in events:
-                    if isinstance(event, Answer):
-                        return event if place is None else replace(event, drawn_before=drawn.drawn_before)
-                    if isinstance(event, Retrying) and on_retry is not None:
-                        on_retry(item.id, event)
-            raise ReadError("The reader ended without a result.")  # pragma: no cover - _read ends with one
-
         number = min(cores(), self._limits.concurrency) if workers is None else workers
         batch = Batch(
-            lambda item: DrawTask.of(item, self.config or {}, connection.vision, not here, place), ask, self._limits.concurrency, number
+            lambda item: DrawTask.of(item, self.config or {}, connection.vision, not self._counts_here(connection), place),
+            partial(self.aask_drawn, on_retry=on_retry),
+            self._limits.concurrency,
+            number,
         )
         async with aclosing(run_batch(_numbered(items), batch)) as results:
             async for result in results:
                 yield result
+
+    async def aask_drawn(self, item: BatchItem, drawn: DrawnItem, *, on_retry: Callable[[str, Retrying], object] | None = None) -> Answer:
+        """Have the question of an item answered whose pages are drawn, in another process or on another machine. Its tokens are counted
+        where it is read, unless cl100k_base counts and they are counted already. Raises what :meth:`ask` does."""
+        connection = await unattended(self._connect)
+        tokenizer = self._tokenizer or connection.tokenizer
+        counts = self._counts_here(connection) or drawn.compressed.report.tokenizer != tokenizer.name
+        compressed = await unattended(lambda: accounted(drawn, tokenizer if counts else None, connection.vision))
+        reading = self._read(connection, compressed, drawn.sources, drawn.config, _checked(item.question), {"draw": drawn.seconds})
+        async with aclosing(reading) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    return event if self._store is None else replace(event, drawn_before=drawn.drawn_before)
+                if isinstance(event, Retrying) and on_retry is not None:
+                    on_retry(item.id, event)
+        raise ReadError("The reader ended without a result.")  # pragma: no cover - _read ends with one
+
+    def _counts_here(self, connection: Connection) -> bool:
+        """Whether only this process has what counts: the server's tokenizer, or the user's own."""
+        return not isinstance(self._tokenizer or connection.tokenizer, Cl100kTokenizer)
 
     def _driven(self, start: Callable[[], AsyncGenerator[_E, None]], name: str) -> Generator[_E, None, None]:
         """An async generator driven by a loop of its own, step by step."""

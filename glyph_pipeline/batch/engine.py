@@ -117,14 +117,17 @@ async def _result(item: BatchItem | BadItem, batch: Batch, pool: DrawingPool, ga
         async with gate:
             started = time.monotonic() - drawn.seconds  # what it waited for its turn is nobody's time
             answer = await batch.ask(item, drawn)
-    except _ENDING:
-        raise
-    except GlyphError as e:
-        if isinstance(e, ReadError) and e.status in _NOT_ALLOWED:
-            raise
-        error = e
     except Exception as e:
-        error = GlyphError(
-            f"{type(e).__name__}: {e}", hint="This is a bug in glyph-pipeline, or in what it was given; the other items go on."
-        )
+        error = item_error(e)
     return BatchResult(item.id, item.question, answer, error, time.monotonic() - started, item.metadata)
+
+
+def item_error(error: Exception) -> GlyphError:
+    """What an item failed with, as it is told. Raises ``error`` itself if it would fail every other item, too."""
+    if isinstance(error, _ENDING) or (isinstance(error, ReadError) and error.status in _NOT_ALLOWED):
+        raise error
+    if isinstance(error, GlyphError):
+        return error
+    return GlyphError(
+        f"{type(error).__name__}: {error}", hint="This is a bug in glyph-pipeline, or in what it was given; the other items go on."
+    )

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,16 +68,6 @@ def free_name(path: Path, word: str) -> Path:
     while os.path.lexists(found := path.with_name(f"{path.stem}.{word}-{number}{path.suffix}")):
         number += 1
     return found
-
-
-def sync_folder(folder: Path) -> None:
-    """So that a new name outlives a power failure; not everywhere can a folder be opened."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def records_of(path: Path) -> dict[str, Mapping[str, Any]]:

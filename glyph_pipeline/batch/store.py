@@ -13,20 +13,16 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from glyph_pipeline.batch.recordlines import UnfinishedError, copy_part, free_name, is_ours, parse_line, record_line, sync_folder
+from glyph_pipeline.batch.lock import RunLock, files_of
+from glyph_pipeline.batch.recordlines import UnfinishedError, copy_part, free_name, is_ours, parse_line, record_line
 from glyph_pipeline.errors import OutputError
+from glyph_pipeline.files import sync_folder
+
+__all__ = ["ResultStore", "files_of"]
 
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
 _RESUME = "then run the same command again: it goes on where this run stopped."
-
-
-def files_of(path: str | Path) -> tuple[Path, Path]:
-    """The file that is written for an output path (links followed), and the lock beside it."""
-    real = Path(os.path.realpath(path))
-    return real, real.with_name(real.name + ".lock")
 
 
 class ResultStore:
@@ -46,8 +42,7 @@ class ResultStore:
         self._retry_failed = retry_failed
         self._mutex = threading.Lock()
         self._real, self._lock_path = self.path, self.path
-        self._lock: FileLock | None = None
-        self._lock_stat: os.stat_result | None = None
+        self._lock: RunLock | None = None
         self._fd: int | None = None
         self._size = 0  # up to the end of the last whole record: moving it is what makes a record count
         self._torn = False  # behind _size there is a rest of ours that could not be cut off
@@ -133,27 +128,9 @@ class ResultStore:
         return real, lock
 
     def _take_lock(self) -> None:
-        """Raises OutputError if another process has it, or this one by another store."""
-        before = b""
-        with suppress(OSError):
-            before = self._lock_path.read_bytes()
-        lock = FileLock(self._lock_path, thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            with suppress(OSError):  # old versions of filelock empty the file even when they don't get it
-                if not self._lock_path.read_bytes():
-                    self._lock_path.write_bytes(before)
-            holder = f" (process {before.decode()})" if before.isdigit() else ""
-            raise OutputError(
-                f"Another run{holder} is writing {str(self.path)!r}.", hint="Wait for it to end, or name another file with --output."
-            ) from None
-        except NotImplementedError as e:
-            raise OSError(errno.ENOTSUP, f"its file system has no locks ({e})") from e
+        lock = RunLock(self._lock_path, self.path)
+        lock.take()
         self._lock = lock
-        with suppress(OSError):  # who holds it is a courtesy; on Windows the locked file can't be written
-            self._lock_path.write_bytes(str(os.getpid()).encode())
-        self._lock_stat = self._lock_path.stat()
 
     def _recover(self) -> None:
         """Read what is there, cut off what a crash left unfinished, remove what is to be done again."""
@@ -290,11 +267,7 @@ class ResultStore:
     def _room(self) -> tuple[Path, str]:
         """Where the records go, and what else there is to tell."""
         self._real.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            locked = self._lock_stat is not None and os.path.samestat(self._lock_path.stat(), self._lock_stat)
-        except FileNotFoundError:
-            locked = False
-        if not locked:  # went with its folder, so that another run may have begun there
+        if self._lock is None or not self._lock.stands():  # went with its folder, so that another run may have begun there
             old = self._lock
             try:
                 self._take_lock()
@@ -371,9 +344,6 @@ class ResultStore:
             os.close(self._fd)
             self._fd = None
         if self._lock is not None:
-            with suppress(OSError):
-                if self._lock_stat is not None and os.path.samestat(self._lock_path.stat(), self._lock_stat):
-                    self._lock_path.write_bytes(b"")  # the next holder is not to be taken for us
             self._lock.release()
             self._lock = None
 

@@ -1,24 +1,20 @@
 """A process that draws: items come in on standard input, pages go out on standard output. Asks nobody, writes to no folder but the page store.
 
-Run as a program of its own (see drawing.py), not by multiprocessing: that would import the user's main program again in each worker.
+Run as a program of its own (see processes.py).
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import struct
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from glyph_pipeline.batch.items import BatchItem, DocumentFile
+from glyph_pipeline.batch.messages import serve
 from glyph_pipeline.compression import CompressedText, account
 from glyph_pipeline.document import Document, as_documents
-from glyph_pipeline.errors import GlyphError
 from glyph_pipeline.material import Source
 from glyph_pipeline.pagestore import StoredRenderer, StorePlace
 from glyph_pipeline.prompts import title_of
@@ -26,8 +22,6 @@ from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
 from glyph_pipeline.tokens.vision import VisionArithmetic
-
-LENGTH = struct.Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,43 +94,18 @@ class _NotCounted:
         return 0
 
 
-def counted(drawn: DrawnItem, tokenizer: TextTokenizer) -> CompressedText:
-    """The drawn item with its text tokens, as ``tokenizer`` counts them. Blocks if that asks a server."""
-    tokens = sum(tokenizer.count(source.document.text) for source in drawn.sources)
-    return replace(drawn.compressed, report=replace(drawn.compressed.report, text_tokens=tokens, tokenizer=tokenizer.name))
-
-
-def read_message(stream: BinaryIO) -> Any:
-    """The next message; raises EOFError at the end."""
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        raise EOFError
-    return pickle.loads(stream.read(LENGTH.unpack(head)[0]))
-
-
-def message(data: object) -> bytes:
-    """A message: its length in 8 bytes, and the pickle. Both ends are this package in one version, on one machine."""
-    payload = pickle.dumps(data, pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(payload)) + payload
+def accounted(drawn: DrawnItem, tokenizer: TextTokenizer | None, vision: VisionArithmetic) -> CompressedText:
+    """The drawn item with its vision tokens by ``vision``, which may not have been known where it was drawn, and its text tokens as
+    ``tokenizer`` counts them; None leaves those as they are. Blocks if that asks a server."""
+    pages, report = drawn.compressed.pages, drawn.compressed.report
+    tokens = sum(vision.tokens(page.width, page.height) for page in pages)
+    report = replace(report, vision_tokens=tokens, family=vision.family)
+    if tokenizer is not None:
+        text_tokens = sum(tokenizer.count(source.document.text) for source in drawn.sources)
+        report = replace(report, text_tokens=text_tokens, tokenizer=tokenizer.name)
+    return CompressedText(pages, report)
 
 
 def main() -> None:
     """Draw what comes until standard input ends."""
-    incoming = sys.stdin.buffer
-    # What a library may print must not get among the messages.
-    outgoing = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    while True:
-        try:
-            task = read_message(incoming)
-        except EOFError:
-            return
-        answer: DrawnItem | GlyphError | MemoryError
-        try:
-            answer = draw(task)
-        except (GlyphError, MemoryError) as e:
-            answer = e
-        except Exception as e:
-            answer = GlyphError(f"Drawing failed: {type(e).__name__}: {e}.", hint="This is a bug in glyph-pipeline; please report it.")
-        outgoing.write(message(answer))
-        outgoing.flush()
+    serve(draw)

@@ -68,6 +68,23 @@ class ReaderChoice:
         """Whether the user named something that only a server of their own can have."""
         return self.reader == "vllm" or self.model is not None or self.profile is not None or bool(self.launch)
 
+    @property
+    def served_name(self) -> str | None:
+        """What a server that was started for ``model`` calls it: a folder by its absolute path."""
+        if self.model is None:
+            return None
+        try:
+            path = Path(self.model).expanduser()
+            return str(path.absolute()) if path.is_dir() else self.model
+        except (OSError, RuntimeError):
+            return self.model  # no path at all: launching says what is wrong with it
+
+    def launch_arguments(self) -> dict[str, Any]:
+        """``launch``, with room for the pages that a server is to keep; the user's own flags come behind, and count."""
+        if not self.keeps_images:
+            return dict(self.launch)
+        return {**self.launch, "extra_args": [*_IMAGE_CACHE, *self.launch.get("extra_args", ())]}
+
     def check(self) -> None:
         """Raises UsageError for what contradicts itself."""
         if self.base_urls and (self.reader == "ocr" or self.profile is not None or self.launch):
@@ -128,7 +145,7 @@ def chosen_reader(
     if choice.reader == "ocr":
         yield ChosenReader({"reader": OCRReader()})
         return
-    running = None if choice.profile is not None or choice.launch else GlyphServer.find(_served_name(choice.model), api_key=choice.api_key)
+    running = None if choice.profile is not None or choice.launch else GlyphServer.find(choice.served_name, api_key=choice.api_key)
     if running is not None:
         notice(f"Reading with {running.model} at {running.base_url}, which glyph-compress serve started.")
         yield ChosenReader({"base_url": running.base_url, "model": running.model, "api_key": choice.api_key or running.api_key})
@@ -147,9 +164,6 @@ def chosen_reader(
             notice(NOTICE if mend is None else f"{NOTICE} This machine has a GPU ({accelerator.detail}): {mend}")
             yield ChosenReader({"reader": OCRReader()})
             return
-    launch = dict(choice.launch)
-    if choice.keeps_images:  # the user's own flags come behind, and count
-        launch["extra_args"] = [*_IMAGE_CACHE, *launch.get("extra_args", ())]
     began = time.perf_counter()
     with GlyphServer.launch(
         choice.model or DEFAULT_MODEL,
@@ -158,17 +172,6 @@ def chosen_reader(
         on_wait=on_wait,
         on_restart=notice,
         restarts=choice.restarts,
-        **launch,
+        **choice.launch_arguments(),
     ) as server:
         yield ChosenReader({"server": server, "api_key": choice.api_key or server.api_key}, time.perf_counter() - began)
-
-
-def _served_name(model: str | None) -> str | None:
-    """What a server that was started for ``model`` calls it: a folder by its absolute path."""
-    if model is None:
-        return None
-    try:
-        path = Path(model).expanduser()
-        return str(path.absolute()) if path.is_dir() else model
-    except (OSError, RuntimeError):
-        return model  # no path at all: launching says what is wrong with it

@@ -57,6 +57,10 @@ class BatchProgress:
         """A server is starting."""
         self._bar.update(self._task, description=f"Waiting for the server, {seconds:.0f} s")
 
+    def step(self, description: str) -> None:
+        """Something else that takes a while."""
+        self._bar.update(self._task, description=description)
+
     def begin(self, total: int, missing: int) -> None:
         """``missing`` of ``total`` items are to be done."""
         self._missing, self._started = missing, time.monotonic()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glyph_pipeline.cli.caching import cache_options, cache_row, open_store
-from glyph_pipeline.cli.options import build_config, document_options, drawing_options, load_documents
+from glyph_pipeline.cli.options import build_config, chosen_drawing, document_options, drawing_options, load_documents
 from glyph_pipeline.cli.output import PageFolder, aligned, print_json, report_lines, seconds_line
+from glyph_pipeline.cli.shards import SHARD_OPTIONS, draw_shards_and_report, shard_options, without_shards
 from glyph_pipeline.compression import account
 from glyph_pipeline.document import Document, as_documents
+from glyph_pipeline.errors import EXIT_OK
 from glyph_pipeline.page import Page
 from glyph_pipeline.pagestore import PageStore, StoredRenderer
 from glyph_pipeline.prompts import title_of
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @document_options()
 @drawing_options
 @cache_options
+@shard_options
 @click.option("-o", "--output", metavar="DIR", default="pages", show_default=True, help="Folder for the pages and pages.json.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON on standard output.")
 @click.option("--quiet", is_flag=True, help="No report on standard error.")
@@ -41,13 +44,24 @@ def render(
     output: str,
     as_json: bool,
     quiet: bool,
+    shards: str | None,
     **drawing: Any,
-) -> None:
-    """Draw DOC... ('-' is standard input) as pages and report the compression ratio."""
+) -> int:
+    """Draw DOC... ('-' is standard input) as pages and report the compression ratio.
+
+    With --shards each DOC is what a batch takes as input, a folder say, and the pages go into shards: docs/shards.md.
+    """
+    sharding = {name: drawing.pop(name) for name in SHARD_OPTIONS}
+    if shards is None:
+        without_shards(**sharding)
     build_config((), **drawing)  # what is wrong with the options is said before any document is read
     store = open_store(cache, cache_size)
+    if shards is not None:
+        told: dict[str, Any] = {"output": output, "as_json": as_json, "quiet": quiet}
+        return draw_shards_and_report(docs, shards, drawing=chosen_drawing(**drawing), encoding=encoding, store=store, **told, **sharding)
     documents = load_documents(docs, encoding)
     draw_and_report(documents, build_config(documents, **drawing), output=output, as_json=as_json, quiet=quiet, store=store)
+    return EXIT_OK
 
 
 def draw_and_report(

@@ -1,0 +1,167 @@
+"""The items of Parquet files: each row is one, its columns the keys of a JSON line. Knows no other format."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glyph_pipeline import storage
+from glyph_pipeline.batch.fields import Common, item_of, string
+from glyph_pipeline.batch.rowgroups import RowGroup, Rows, borrowed, paths_of, scan
+from glyph_pipeline.batch.units import file_size, grouped
+from glyph_pipeline.batch.values import BadItem, BatchItem, Items, Unit
+from glyph_pipeline.errors import InputError
+
+SUFFIX = ".parquet"
+# Files of an object store that are opened at a time: each takes a few requests.
+_OPENERS = 8
+
+
+_BESIDE = ("_SUCCESS", "_metadata", "_common_metadata", "_committed_", "_started_")
+
+
+def parquet_files(place: str | Path, names: Sequence[str]) -> list[str]:
+    """Those of a folder's files that have its rows; none if they are items themselves, as they are unless all end with .parquet, or
+    the folder's name does. What Spark writes beside them (``_SUCCESS`` and the like) does not count. Raises InputError."""
+    rows = [name for name in names if not storage.basename(name).startswith(_BESIDE)]
+    others = [name for name in rows if storage.suffix(name) != SUFFIX]
+    if storage.suffix(place) == SUFFIX and (others or not rows):
+        what = f"{others[0]!r} in it is none" if others else "there is no file in it"
+        raise InputError(f"The folder {storage.shown(place)!r} is not Parquet: {what}.", hint="Remove that file, or rename the folder.")
+    return [] if others else rows
+
+
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """How rows become items. Their paths are relative to the folder that their file lies in. ``run`` tells one opening from another:
+    a process that served an earlier one must not go on with what that left open."""
+
+    question: str | None
+    encoding: str | None
+    questions: bool
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def items(self, folder: str | Path, names: Sequence[str]) -> Items:
+        """The items of these files of a folder. Raises InputError if one can't be read, has columns that no item has, if there is no
+        row, or one id twice."""
+        index = _Index(self, folder, names)
+        return Items(index.ids, index.read, index.divide)
+
+    @property
+    def unneeded(self) -> tuple[str, ...]:
+        """The columns that are not read."""
+        return () if self.questions else ("question",)
+
+    def item(self, rows: Rows, row: int, default: str) -> BatchItem | BadItem:
+        """The item of a row; ``default`` is its id if it has none. Raises InputError if it can't be read at all."""
+        group = rows.group
+        where = f"{group.name}, row {group.before + row + 1}"
+        id = rows.id(row) or default
+        try:
+            fields = rows.fields(row, where)
+            if "id" in fields:
+                string(fields, "id", where)
+            return item_of(fields, id, where, Common(self.question, self.encoding, storage.parent(group.place), self.questions))
+        except InputError as e:
+            e.__traceback__ = e.__context__ = None  # they hold the row for as long as the error lives
+            return BadItem(id, e)
+
+
+@dataclass(frozen=True)
+class RowsUnit(Unit):
+    """Some rows of some row groups."""
+
+    parquet: Parquet
+    parts: tuple[tuple[RowGroup, array[int]], ...]
+
+    def load(self) -> Iterator[BatchItem | BadItem]:
+        """The items, from these row groups alone; the next unit of this process goes on in the last one where this ends."""
+        ids = iter(self.ids)
+        for group, numbers in self.parts:
+            wanted = list(itertools.islice(ids, len(numbers)))
+            read = 0
+            try:
+                with borrowed(group, numbers[0], self.parquet.unneeded, self.parquet.run) as rows:
+                    for id, row in zip(wanted, numbers, strict=True):
+                        item = self.parquet.item(rows, row, id)
+                        read += 1
+                        yield item if item.id == id else BadItem(id, group.changed())
+                        del item
+            except InputError as e:
+                e.__traceback__ = e.__context__ = None
+                for id in wanted[read:]:
+                    yield BadItem(id, e)
+
+
+class _Index:
+    """The row groups of some files, and the ids of their rows."""
+
+    def __init__(self, parquet: Parquet, folder: str | Path, names: Sequence[str]) -> None:
+        self.ids: list[str] = []
+        self._parquet = parquet
+        self._groups: list[RowGroup] = []
+        seen: set[str] = set()
+        for name, groups in zip(names, _scanned(folder, names), strict=True):
+            for group, given in groups:
+                self._groups.append(group)
+                for row in range(group.rows):
+                    id = (given[row] if given is not None else None) or f"{name} row {group.before + row + 1}"
+                    if id in seen:
+                        raise self._twice(id)
+                    seen.add(id)
+                    self.ids.append(id)
+        if not self.ids:
+            raise InputError(f"{storage.shown(storage.below(folder, names[0]))!r} has no rows.", hint="Write one row an item.")
+
+    def read(self) -> Iterator[BatchItem | BadItem]:
+        """The items, holding a few rows at a time."""
+        ids = iter(self.ids)
+        for group in self._groups:
+            with closing(Rows(group, self._parquet.unneeded)) as rows:
+                for row in range(group.rows):
+                    yield self._parquet.item(rows, row, next(ids))
+
+    def divide(self, wanted: Callable[[str], bool], max_items: int, max_bytes: int) -> Iterator[Unit]:
+        """The units, see :meth:`Items.units`. A row counts as the average of its row group, and with the file of this machine that it names."""
+        weighed = (((id, group, row), size) for id, group, row, size in self._weighed() if wanted(id))
+        for run, size in grouped(weighed, max_items, max_bytes):
+            parts = tuple((group, array("q", (row for _, _, row in rows))) for group, rows in itertools.groupby(run, lambda each: each[1]))
+            yield RowsUnit(tuple(id for id, _, _ in run), size, self._parquet, parts)
+
+    def _weighed(self) -> Iterator[tuple[str, RowGroup, int, int]]:
+        ids = iter(self.ids)
+        for group in self._groups:
+            folder = storage.parent(group.place)
+            paths = paths_of(group) if group.paths else []
+            for row in range(group.rows):
+                path = paths[row] if paths else None
+                yield next(ids), group, row, group.row_size + (file_size(storage.join(folder, path)) if path else 0)
+
+    def _twice(self, id: str) -> InputError:
+        places = (f"{group.name}, row {group.before + row + 1}" for group in self._groups for row in range(group.rows))
+        first = self.ids.index(id)
+        before, again = itertools.islice(places, first, len(self.ids) + 1, len(self.ids) - first)
+        return InputError(
+            f"{before} and {again} have one id, {id!r}; results are told apart by it.",
+            hint="Give each row an 'id' of its own, or none: then it is named after its file and its number.",
+        )
+
+
+def _scanned(folder: str | Path, names: Sequence[str]) -> Iterator[list[tuple[RowGroup, list[str | None] | None]]]:
+    # Absolute: the working folder may be another one before a row's turn comes.
+    root = folder if storage.is_url(folder) else Path(folder).absolute()
+
+    def scanned(name: str) -> list[tuple[RowGroup, list[str | None] | None]]:
+        return scan(storage.below(root, name), repr(storage.shown(storage.below(folder, name))))
+
+    if not storage.is_url(folder):
+        yield from map(scanned, names)
+        return
+    with ThreadPoolExecutor(_OPENERS) as openers:
+        yield from openers.map(scanned, names)

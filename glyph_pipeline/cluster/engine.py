@@ -1,0 +1,179 @@
+"""The engine of a batch on Ray: the same items in and results out as batch/engine.py. Knows no output and no command line."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import Any
+
+from glyph_pipeline import __version__
+from glyph_pipeline.batch.items import BadItem, BatchItem, Items
+from glyph_pipeline.batch.result import BatchResult
+from glyph_pipeline.batch.units import units_of
+from glyph_pipeline.cluster.ledger import start_ledger
+from glyph_pipeline.cluster.resources import Room, room_of
+from glyph_pipeline.cluster.rows import packed, packed_values, table_of, unpacked
+from glyph_pipeline.cluster.session import session
+from glyph_pipeline.cluster.settings import BLOCK_BYTES, data_settings
+from glyph_pipeline.cluster.spec import AskSpec
+from glyph_pipeline.cluster.stages import Fatal, Reading, draw_rows, load_rows
+from glyph_pipeline.errors import ClusterError, UsageError
+from glyph_pipeline.reading.reader import Retrying
+
+# Items that travel together. What is lost with a worker is done again, so they are few; each task costs Ray some milliseconds, so
+# they are not one.
+_MOST_ITEMS = 32
+# Tasks that each reader gets at least, if there are so many items: the last of them should not keep one reader busy and the others idle.
+_TASKS_EACH = 16
+# Blocks that input is handed over in, each with one unit or several: each takes the driver some time and memory.
+_MOST_BLOCKS = 4096
+_NOTICE_S = 1.0
+
+
+def ask_many(
+    items: Items | Iterable[BatchItem | BadItem],
+    spec: AskSpec,
+    *,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    wanted: Callable[[str], bool] = lambda id: True,
+    on_retry: Callable[[str, Retrying], object] | None = None,
+    on_notice: Callable[[str], object] | None = None,
+) -> Generator[BatchResult, None, None]:
+    """The result of every item whose id is ``wanted``, as it finishes, each once: like GlyphPipeline.ask_many, on a Ray cluster.
+
+    ``address`` and ``num_cpus`` are those of :func:`~glyph_pipeline.cluster.session.session`. ``items`` that were opened from a file,
+    a folder or a URL (``read_items``) are read by the machines of the cluster, which must see them under the same path; any other
+    iterable is taken whole and handed over. What a machine or process that dies had under way is done again; an item that kills its
+    process again and again is a result with an error. ``on_retry(id, event)`` is told of requests that failed and are sent again,
+    ``on_notice(sentence)`` of machines that were lost; both from a thread of their own.
+
+    Closing the generator ends all requests. Raises what would fail all items (ServerError, MissingExtraError, ReadError for a key that
+    is refused), UsageError if two items have one id, ClusterError if there is no usable cluster.
+    """
+    source = items if isinstance(items, Items) else list(items)
+    ids = list(source.ids) if isinstance(source, Items) else [item.id for item in source]
+    missing = dict.fromkeys(id for id in ids if wanted(id))
+    if not isinstance(source, Items) and len(set(ids)) < len(ids):
+        again = next(id for id in ids if ids.count(id) > 1)
+        raise UsageError(f"Two items have the id {again!r}; results are told apart by it.", hint="Give each an id of its own.")
+    if not missing:
+        return
+    with session(address, num_cpus=num_cpus) as ray, data_settings(ray):
+        job = _Job(ray, spec, room_of(ray, spec))
+        with job.notices(on_retry, on_notice):
+            yield from job.results(source, missing)
+
+
+class _Job:
+    def __init__(self, ray: ModuleType, spec: AskSpec, room: Room) -> None:
+        self._ray = ray
+        self._room = room
+        self._spec = spec.shared_by(room.readers)
+        self._ledger = start_ledger(ray)
+
+    def results(self, source: Items | Sequence[BatchItem | BadItem], missing: dict[str, None]) -> Iterator[BatchResult]:
+        """Passes over what is missing, until nothing is. Ray gives up a block now and then; what was in it goes alone in the next pass."""
+        most = max(1, min(_MOST_ITEMS, len(missing) // (_TASKS_EACH * self._room.readers)))
+        while missing:
+            before = len(missing)
+            units = units_of(source, missing.__contains__, max_items=most, max_bytes=BLOCK_BYTES)
+            for value in self._pass([table_of([("", (unit.ids, packed(unit)))]) for unit in units]):
+                if isinstance(value, Fatal):
+                    raise value.error
+                if value.id in missing:
+                    del missing[value.id]
+                    yield value
+            if len(missing) == before and most == 1:
+                for id in missing:
+                    yield _lost(id)
+                return
+            most = 1
+
+    def _pass(self, units: list[Any]) -> Iterator[BatchResult | Fatal]:
+        import pyarrow as pa
+
+        each = -(-len(units) // _MOST_BLOCKS)
+        blocks = [pa.concat_tables(units[start : start + each]) for start in range(0, len(units), each)]
+        room, spec = self._room, self._spec
+        shared = {"spec": spec, "ledger": self._ledger, "driver": __version__}
+        overlapping = max(2, min(64, spec.concurrency))
+        dataset = (
+            self._ray.data.from_arrow(blocks)
+            .map_batches(load_rows, batch_size=None, batch_format="pyarrow", fn_kwargs={"ledger": self._ledger}, num_cpus=room.load_cpus)
+            .map_batches(draw_rows, batch_size=None, batch_format="pyarrow", fn_kwargs=shared, num_cpus=room.draw_cpus)
+            .map_batches(
+                Reading,
+                # Ray Data wants a number where there are GPUs; with 1, each row of a block is a call, and they overlap as well.
+                batch_size=1 if room.reader_gpus else None,
+                batch_format="pyarrow",
+                fn_constructor_kwargs=shared,
+                **_actors(min(room.readers, len(blocks)), overlapping),
+                num_cpus=room.reader_cpus,
+                **({"num_gpus": room.reader_gpus} if room.reader_gpus else {}),
+            )
+        )
+        try:
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for value in packed_values(table):
+                    yield unpacked(value)
+        except self._ray.exceptions.RayError as e:
+            first = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
+            raise ClusterError(
+                f"The cluster broke off ({type(e).__name__}): {first}", hint="See to it, then run it again: what is done stays done."
+            ) from e
+
+    @contextmanager
+    def notices(self, on_retry: Callable[[str, Retrying], object] | None, on_notice: Callable[[str], object] | None) -> Iterator[None]:
+        """Tell of requests that are sent again and of machines that are lost, from a thread of its own."""
+        over = threading.Event()
+        alive = self._alive()
+
+        def look() -> None:
+            now = self._alive()
+            for node in alive.keys() - now.keys():
+                if on_notice is not None:
+                    on_notice(f"The machine {alive[node]} of the cluster was lost; what it had under way is done again.")
+                del alive[node]
+            alive.update(now)
+            for id, reason, seconds in self._ray.get(self._ledger.notices.remote(), timeout=10 * _NOTICE_S):
+                if on_retry is not None:
+                    on_retry(id, Retrying(reason, seconds))
+
+        def ask() -> None:
+            while not over.wait(_NOTICE_S):
+                with suppress(self._ray.exceptions.RayError):  # busy; if the ledger is gone, so is the job
+                    look()
+
+        thread = threading.Thread(target=ask, name="glyph-notices", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _alive(self) -> dict[str, str]:
+        """The addresses of the machines that live, by their ids."""
+        return {node["NodeID"]: node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
+
+
+def _actors(size: int, overlapping: int) -> dict[str, Any]:
+    """Arguments of map_batches for so many actors, each with so many tasks at a time and one more on its way to it."""
+    from ray.data import ActorPoolStrategy
+
+    pool: dict[str, Any] = {"size": size, "max_tasks_in_flight_per_actor": overlapping + 1}
+    if "max_concurrent_calls_per_actor" in inspect.signature(ActorPoolStrategy).parameters:
+        return {"compute": ActorPoolStrategy(**pool, max_concurrent_calls_per_actor=overlapping)}
+    return {"compute": ActorPoolStrategy(**pool), "max_concurrency": overlapping}  # Ray before 2.60 or so
+
+
+def _lost(id: str) -> BatchResult:
+    error = ClusterError(
+        f"The cluster lost {id!r} each time, and nothing else was left to do.",
+        hint="Do it again with --retry-failed, on a healthier cluster.",
+    )
+    return BatchResult(id, "", None, error, 0.0)

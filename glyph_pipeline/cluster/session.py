@@ -1,0 +1,180 @@
+"""A connection to a Ray cluster, or a cluster of this machine's own, on loopback and without telemetry. Knows no documents."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TextIO
+
+from glyph_pipeline.errors import ClusterError, MissingExtraError, UsageError
+
+# Where a socket's path has to fit into 107 bytes, of which Ray needs about 70.
+_LONGEST_FOLDER = 36
+# Seconds for a machine of a cluster to accept a connection.
+_ANSWER_S = 10.0
+# Ray takes the address of this machine's network for a cluster of one machine, and listens on all of them; with this it keeps to
+# loopback, as it does elsewhere than on Linux.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+_SILENT = {"RAY_USAGE_STATS_ENABLED": "0"}
+_QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+
+
+@contextmanager
+def session(address: str | None = None, *, num_cpus: int | None = None) -> Iterator[ModuleType]:
+    """Ray, connected to the cluster at ``address`` (``auto``: the one this machine belongs to, else ``host:port``), left at the end.
+
+    None starts a cluster of this machine alone, which is ended again: it listens on 127.0.0.1, sends no usage statistics, and its
+    files are removed. ``num_cpus``: the cores it uses, all by default. A program that is connected already stays so.
+    RAY_ADDRESS is not looked at: text goes nowhere that was not named.
+
+    Raises MissingExtraError without the extra ``ray``, UsageError for an address of Ray's client, ClusterError if none answers.
+    """
+    if address is not None and "://" in address:
+        raise UsageError(
+            f"{address!r} is an address of Ray's client, by which a stream of results can't be followed.",
+            hint="Run the command on the cluster, with --address auto: ray job submit -- glyph-compress ...",
+        )
+    fresh = _environment(own=address is None)
+    try:
+        ray = _import_ray()
+        if ray.is_initialized():
+            if address is not None and address != "auto" and ray.get_runtime_context().gcs_address != address:
+                raise UsageError(f"This program is connected to {ray.get_runtime_context().gcs_address}, not to {address}.")
+            yield ray
+            return
+        with _connected(ray, address, num_cpus):
+            yield ray
+    finally:
+        for name, before in fresh.items():
+            if before is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = before
+
+
+def _environment(own: bool) -> dict[str, str | None]:
+    """Set what Ray reads from the environment when it starts; what stood there before."""
+    wanted = {**_SILENT, **({} if _debugging() else _QUIET), **(_LOOPBACK if own else {})}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    return before
+
+
+def _import_ray() -> ModuleType:
+    try:
+        import ray
+        import ray.data
+    except ImportError as e:
+        raise MissingExtraError("A Ray cluster", "ray", package=e.name or "ray") from None
+    return ray
+
+
+@contextmanager
+def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> Iterator[None]:
+    debugging = _debugging()
+    options: dict[str, Any] = {
+        "log_to_driver": debugging,
+        "logging_level": logging.INFO if debugging else logging.ERROR,
+    }
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            folder = _short_folder()
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            options |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": folder}
+        else:
+            _check_listening(address)
+            options |= {"address": address}
+        try:
+            with contextlib.nullcontext() if debugging else _without_stderr():
+                ray.init(**options)
+        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as e:
+            first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+            if address is not None:
+                raise _no_answer(address, first) from e
+            raise ClusterError(
+                f"No Ray cluster could be started on this machine: {first}", hint="GLYPH_DEBUG=1 shows what Ray says."
+            ) from e
+        stack.callback(ray.shutdown)
+        if not debugging:
+            stack.enter_context(_unheard())
+        yield
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("GLYPH_DEBUG"))
+
+
+def _check_listening(address: str) -> None:
+    """Raise ClusterError if nothing listens there: Ray itself would try for minutes."""
+    if address == "auto":
+        return  # Ray knows where that is, and says at once if it doesn't
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"{address!r} is no address of a Ray cluster.", hint="Give --address auto, or HOST:PORT as ray start printed it.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except (OSError, OverflowError) as e:
+        raise _no_answer(address, str(e)) from e
+
+
+def _no_answer(address: str, reason: str) -> ClusterError:
+    return ClusterError(
+        f"No Ray cluster answers at {address!r}: {reason}",
+        hint="Give --address auto on a machine of the cluster, or the host and port that ray start printed; Ray and Python must have the "
+        f"versions of the cluster (here Ray {importlib.metadata.version('ray')}).",
+    )
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keep what Ray's compiled half writes to the descriptor of standard error while it starts: that it was told to be quiet."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what Ray's own threads print from standard output, which is for results: page after page where a machine is lost."""
+    before = sys.stdout
+    sys.stdout = _WithoutRay(before)
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
+class _WithoutRay:
+    """A stream, for all but Ray's threads."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.current_thread().name.startswith("ray_") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _short_folder() -> str:
+    """A folder of this user's alone for the sockets, logs and spilled pages of a cluster of our own."""
+    usual = tempfile.gettempdir()
+    place = usual if len(usual) <= _LONGEST_FOLDER else "/tmp" if Path("/tmp").is_dir() else usual
+    return tempfile.mkdtemp(prefix="glyph-ray-", dir=place)

@@ -1,0 +1,217 @@
+"""The stages of a batch on a cluster: reading input, drawing, asking. Each runs on whatever machine Ray chose; none knows the driver."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from glyph_pipeline import __version__
+from glyph_pipeline.batch.engine import item_error
+from glyph_pipeline.batch.items import BadItem, BatchItem
+from glyph_pipeline.batch.result import BatchResult
+from glyph_pipeline.batch.worker import DrawnItem, DrawTask, draw
+from glyph_pipeline.cluster.ledger import TRIES_ALONE
+from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
+from glyph_pipeline.cluster.spec import AskSpec
+from glyph_pipeline.errors import ClusterError, GlyphError, InputError
+from glyph_pipeline.tokens.vision import GLM_4V
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from glyph_pipeline.pipeline import GlyphPipeline
+
+LOAD, DRAW, ASK = "load", "draw", "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An item without its documents, and what was drawn of them."""
+
+    item: BatchItem
+    drawn: DrawnItem
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """What would fail every other item as well: it ends the job."""
+
+    error: GlyphError
+
+
+# What a row holds behind the stage that draws. A BatchResult is an item that is done with, and passes through what follows.
+Value: TypeAlias = "Drawn | BatchResult | Fatal"
+
+
+def check_version(driver: str) -> None:
+    """Raise ClusterError if this machine has another glyph-pipeline than the driver: pages and rows would differ between machines."""
+    if driver != __version__:
+        raise ClusterError(
+            f"The machine {node_name()} has glyph-pipeline {__version__}, the job was begun with {driver}.",
+            hint="Install the same version on every machine of the cluster.",
+        )
+
+
+def node_name() -> str:
+    """The address of the machine this runs on, as Ray knows it."""
+    import ray
+
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def load_rows(table: pa.Table, ledger: Any) -> Iterator[pa.Table]:
+    """The items of units, one a row. Units that had a worker die are left out unless they are a single item: the next pass has them so."""
+    import ray
+
+    for value in packed_values(table):
+        ids, unit = unpacked(value)  # the unit still packed: what is in it may be what kills
+        if suspects := ray.get(ledger.begin.remote(LOAD, ids)):
+            if len(ids) > 1:
+                continue
+            if not ray.get(ledger.begin_alone.remote(LOAD, *suspects)):
+                yield table_of([(ids[0], BadItem(ids[0], _deadly(ids[0], "read")))])
+                continue
+        try:
+            yield table_of((item.id, item) for item in unpacked(unit).load())
+        except Exception as e:  # also what the user's own metadata needs and this machine has not
+            yield table_of((id, BadItem(id, _not_handed_over(id, e))) for id in ids)
+        ray.get(ledger.done.remote(LOAD, ids))
+
+
+def _not_handed_over(id: str, error: Exception) -> InputError:
+    return InputError(
+        f"{id!r} can't be read on the machine {node_name()}: {type(error).__name__}: {error}.",
+        hint="What its metadata is made of must be installed on every machine of the cluster.",
+    )
+
+
+def draw_rows(table: pa.Table, spec: AskSpec, ledger: Any, driver: str) -> Iterator[pa.Table]:
+    """What was drawn of items, one a row; one that can't be drawn is done with."""
+    import ray
+
+    ids = ids_of(table)
+    suspects = set(ray.get(ledger.begin.remote(DRAW, ids)))
+    for id, value in zip(ids, packed_values(table), strict=True):
+        alone = id in suspects
+        if alone and not ray.get(ledger.begin_alone.remote(DRAW, id)):
+            yield table_of([(id, BatchResult(id, "", None, _deadly(id, "drew"), 0.0))])
+        else:
+            yield table_of([(id, _drawn(id, value, spec, driver))])
+        if alone:
+            ray.get(ledger.done.remote(DRAW, [id]))
+    ray.get(ledger.done.remote(DRAW, ids))
+
+
+def _drawn(id: str, value: Any, spec: AskSpec, driver: str) -> Value:
+    try:
+        item: BatchItem | BadItem = unpacked(value)
+    except Exception as e:
+        item = BadItem(id, _not_handed_over(id, e))
+    if isinstance(item, BadItem):
+        return BatchResult(item.id, "", None, item.error, 0.0)
+    began = time.monotonic()
+    try:
+        check_version(driver)
+        # The reader knows the model's own counts; where OCR reads, cl100k_base counts, and here there is a core for it.
+        task = DrawTask.of(item, spec.config or {}, GLM_4V, spec.ocr, spec.store)
+        return Drawn(replace(item, documents=()), draw(task))
+    except ClusterError as e:
+        return Fatal(e)
+    except MemoryError:
+        error = GlyphError(f"There is not enough memory to draw {item.id!r}.", hint="Split the document, or use a larger machine.")
+    except Exception as e:
+        try:
+            error = item_error(e)
+        except GlyphError as fatal:
+            return Fatal(fatal)
+    return BatchResult(item.id, item.question, None, error, time.monotonic() - began, item.metadata)
+
+
+def _deadly(id: str, did: str) -> InputError:
+    return InputError(
+        f"The process that {did} {id!r} died {TRIES_ALONE} times with nothing else under way; it may have run out of memory.",
+        hint="Split the document, or use machines with more memory.",
+    )
+
+
+class Reading:
+    """An actor that has drawn items read: plans their windows, asks, merges, through GlyphPipeline as everywhere else.
+
+    Its requests are bounded by ``spec.concurrency``, and so are the items whose pages it holds. Calls may overlap; all run in one loop.
+    """
+
+    def __init__(self, spec: AskSpec, ledger: Any, driver: str) -> None:
+        self._spec = spec
+        self._ledger = ledger
+        self._gate = asyncio.Semaphore(spec.concurrency)
+        self._alone = asyncio.Lock()
+        self._pipeline: GlyphPipeline | None = None
+        self._fatal: GlyphError | None = None
+        try:
+            check_version(driver)
+            self._pipeline = self._opened()
+        except GlyphError as e:  # told as a row: Ray would try to start this anew, for ever
+            self._fatal = e
+
+    def _opened(self) -> GlyphPipeline:
+        from glyph_pipeline.pipeline import GlyphPipeline
+
+        spec = self._spec
+        arguments = {"config": spec.config, "concurrency": spec.concurrency, **spec.pipeline}
+        if spec.store is not None:
+            arguments["cache"] = spec.store.open()
+        if spec.ocr:
+            from glyph_pipeline.reading.ocr import OCRReader
+
+            arguments["reader"] = OCRReader()
+        elif spec.engines is not None:
+            from glyph_pipeline.cluster.engines import start_engine
+
+            arguments |= start_engine(spec.engines)
+        return GlyphPipeline(**arguments)
+
+    async def __call__(self, table: pa.Table) -> AsyncIterator[pa.Table]:
+        """One table for each that comes in, in the same order: what Ray does again after a loss must give the same rows."""
+        ids = ids_of(table)
+        suspects = set(await self._ledger.begin.remote(ASK, ids))
+        rows = zip(ids, packed_values(table), strict=True)
+        values = await asyncio.gather(*(self._value(id, value, id in suspects) for id, value in rows))
+        await self._ledger.done.remote(ASK, ids)
+        yield table_of(zip(ids, values, strict=True))
+
+    async def _value(self, id: str, value: Any, suspect: bool) -> BatchResult | Fatal:
+        async with AsyncExitStack() as turn:
+            if suspect:  # one at a time: if the process dies again, it is known by whom
+                await turn.enter_async_context(self._alone)
+            await turn.enter_async_context(self._gate)
+            if self._fatal is not None:
+                return Fatal(self._fatal)
+            if suspect and not await self._ledger.begin_alone.remote(ASK, id):
+                return BatchResult(id, "", None, _deadly(id, "asked about"), 0.0)
+            row: Value = await asyncio.to_thread(unpacked, value)
+            if not isinstance(row, Drawn):
+                return row
+            answer = await self._asked(row)
+            if suspect:
+                await self._ledger.done.remote(ASK, [id])
+            return answer
+
+    async def _asked(self, row: Drawn) -> BatchResult | Fatal:
+        assert self._pipeline is not None
+        item, began = row.item, time.monotonic() - row.drawn.seconds
+        answer, error = None, None
+        try:
+            answer = await self._pipeline.aask_drawn(
+                item, row.drawn, on_retry=lambda id, event: self._ledger.notify.remote(id, event.reason, event.seconds)
+            )
+        except Exception as e:
+            try:
+                error = item_error(e)
+            except GlyphError as fatal:
+                self._fatal = fatal
+                return Fatal(fatal)
+        return BatchResult(item.id, item.question, answer, error, time.monotonic() - began, item.metadata)

@@ -1,0 +1,183 @@
+"""batch --engine ray through the installed command: what it reads and writes, on clusters that live, die, or are its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import REPOSITORY, glyph_compress
+from tests.support.fake_openai import Fake, Handler, running
+from tests.support.processes import command, interrupt, wait_for
+from tests.support.ray_cluster import TwoNodes
+
+TEXT = "The ferry of Ardmoyle ran on Thursdays until 1932.\n" * 30
+WAIT_S = 120.0
+
+
+def echo(handler: Handler, body: dict[str, Any]) -> None:
+    """Answers with the question."""
+    handler.stream([{"content": "<answer>" + question_of(body)}])
+
+
+def question_of(body: dict[str, Any]) -> str:
+    question: str = body["messages"][0]["content"][-1]["text"]
+    return question
+
+
+def lines(path: Path, count: int) -> Path:
+    items = [{"id": f"item {n}", "text": f"{n}: {TEXT}", "question": f"question {n}", "metadata": {"n": n}} for n in range(count)]
+    path.write_text("".join(json.dumps(item) + "\n" for item in items), "utf-8")
+    return path
+
+
+def rows(path: Path) -> dict[str, dict[str, Any]]:
+    """Records by id without their seconds; fails if a line is not whole, or if an item has two."""
+    data = path.read_text("utf-8")
+    assert data.endswith("\n")
+    records = [json.loads(line) for line in data.splitlines()]
+    for record in records:
+        del record["seconds"]
+    found = {record["id"]: record for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+def run(*arguments: str | Path, state: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = glyph_compress("batch", *arguments, state=state)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_cluster_of_its_own(tmp_path: Path) -> None:
+    """Nothing needs to be set up; nothing but our own words on either stream, and nothing left running."""
+    source = lines(tmp_path / "in.jsonl", 12)
+    asked = ["batch", source, "-o", tmp_path / "ray.jsonl", "--engine", "ray"]
+    with running(Fake(echo)) as fake:
+        with command(*asked, "--base-url", fake.base_url, state=tmp_path / "state", python=tmp_path) as (process, _):
+            out, err = process.communicate(timeout=WAIT_S)
+        run(source, "-o", tmp_path / "here.jsonl", "--base-url", fake.base_url, state=tmp_path / "state")
+    assert (process.returncode, out) == (0, "")
+    (summary,) = err.splitlines()
+    assert "12 of 12 items in " in summary
+    assert rows(tmp_path / "ray.jsonl") == rows(tmp_path / "here.jsonl")
+
+
+def test_parquet_in_and_out_by_url(standing_cluster: TwoNodes, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "weir.txt").write_text("The weir at Tolvane.\n", "utf-8")
+    table = pa.table(
+        {"id": ["a", "b", "c"], "text": [TEXT, None, f"c: {TEXT}"], "path": [None, "weir.txt", None], "question": ["A?", "B?", "C?"]}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    out = tmp_path / "out.parquet"
+    with running(Fake(echo)) as fake:
+        asked = (f"file://{tmp_path}/in.parquet", "-o", f"file://{out}", "--base-url", fake.base_url)
+        cluster = ("--engine", "ray", "--address", standing_cluster.address)
+        run(*asked, *cluster, state=tmp_path / "state")
+        again = run(*asked, *cluster, state=tmp_path / "state")
+        assert len(fake.requests) == 3
+    found = pq.read_table(out).to_pylist()
+    assert {row["id"]: (row["status"], row["answer"]) for row in found} == {"a": ("ok", "A?"), "b": ("ok", "B?"), "c": ("ok", "C?")}
+    assert "Nothing is missing" in again.stderr
+
+
+@pytest.mark.ocr
+def test_read_by_ocr(standing_cluster: TwoNodes, tmp_path: Path) -> None:
+    """Each of six documents has a sentence of its own, and each is found in its own."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    towns = ["Ardmoyle", "Tolvane", "Kesterby", "Lunmore", "Dravik", "Pellworth"]
+    for number, town in enumerate(towns):
+        (folder / f"{town}.txt").write_text(f"{TEXT[:300]}\nThe keeper of the lighthouse of {town} had {number + 3} goats.\n", "utf-8")
+    asked = (folder, "-o", tmp_path / "out.jsonl", "-q", "How many goats had the keeper of the lighthouse?", "--reader", "ocr")
+    run(*asked, "--engine", "ray", "--address", standing_cluster.address, "--mode", "pages", state=tmp_path / "state")
+    found = rows(tmp_path / "out.jsonl")
+    assert sorted(found) == sorted(f"{town}.txt" for town in towns)
+    for number, town in enumerate(towns):
+        assert f"had {number + 3} goats" in found[f"{town}.txt"]["answer"]
+
+
+def test_a_killed_driver_goes_on_where_it_stopped(standing_cluster: TwoNodes, tmp_path: Path) -> None:
+    count, out = 120, tmp_path / "out.jsonl"
+    source = lines(tmp_path / "in.jsonl", count)
+    with running(Fake(echo)) as fake:
+        asked = [source, "-o", out, "--base-url", fake.base_url, "--engine", "ray", "--address", standing_cluster.address]
+        with command("batch", *asked, state=tmp_path / "state", python=tmp_path) as (process, _):
+            wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 10, "the tenth row", WAIT_S)
+            process.kill()
+            process.wait()
+        before = out.read_bytes()
+        kept = before[: before.rfind(b"\n") + 1]
+        assert 10 <= kept.count(b"\n") < count
+        asked_before = Counter(map(question_of, fake.requests))
+        done = run(*asked, state=tmp_path / "state")
+        asked_after = Counter(map(question_of, fake.requests)) - asked_before
+    assert out.read_bytes().startswith(kept)
+    found = rows(out)
+    assert len(found) == count
+    assert f"{kept.count(chr(10).encode())} of {count} items are done already" in done.stderr
+    written = {json.loads(line)["question"] for line in kept.splitlines()}
+    assert not written & asked_after.keys()
+
+
+def test_ctrl_c_ends_it_and_a_node_dies_meanwhile(cluster: TwoNodes, tmp_path: Path) -> None:
+    """Ctrl-C in the middle; the second run loses a machine and is complete all the same."""
+    count, out = 150, tmp_path / "out.jsonl"
+    source = lines(tmp_path / "in.jsonl", count)
+    with running(Fake(echo)) as fake:
+        asked = ["batch", source, "-o", out, "--base-url", fake.base_url, "--engine", "ray", "--address", cluster.address]
+
+        def written() -> int:
+            return out.read_bytes().count(b"\n") if out.exists() else 0
+
+        with command(*asked, state=tmp_path / "state", python=tmp_path) as (process, _):
+            wait_for(lambda: written() >= 5, "the fifth row", WAIT_S)
+            interrupt(process)
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 130, err
+        assert "still missing: run it again" in err
+        assert "Traceback" not in err
+        interrupted = written()
+        assert 5 <= interrupted < count
+        with command(*asked, state=tmp_path / "state", python=tmp_path) as (process, _):
+            wait_for(lambda: written() >= interrupted + 10, "ten more rows", WAIT_S)
+            cluster.kill()
+            out_text, err = process.communicate(timeout=WAIT_S)
+        assert (process.returncode, out_text) == (0, ""), err
+    assert "was lost; what it had under way is done again" in err
+    assert len(rows(out)) == count
+
+
+def test_options_that_contradict_each_other(tmp_path: Path) -> None:
+    source = lines(tmp_path / "in.jsonl", 1)
+    asked = (source, "-o", tmp_path / "out.jsonl", "--base-url", "http://127.0.0.1:1/v1")
+    assert "--workers" in run(*asked, "--engine", "ray", "--workers", "2", state=tmp_path, code=2).stderr
+    assert "--address" in run(*asked, "--address", "auto", state=tmp_path, code=2).stderr
+    assert "ray job submit" in run(*asked, "--engine", "ray", "--address", "ray://127.0.0.1:1", state=tmp_path, code=2).stderr
+    none = run(*asked, "--engine", "ray", "--address", "127.0.0.1:1", state=tmp_path, code=14)
+    assert "No Ray cluster answers" in none.stderr
+
+
+def test_the_long_run_in_small(tmp_path: Path) -> None:
+    """scripts/measure_cluster.py: a node killed after a third; it compares with the local engine's rows and judges itself."""
+    script = REPOSITORY / "scripts" / "measure_cluster.py"
+    done = subprocess.run(
+        [sys.executable, script, "small", "--documents", "240", "--keep", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the second node is killed" in done.stdout
+    assert "240 rows, 0 missing, 0 twice, 0 other than the local engine's" in done.stdout

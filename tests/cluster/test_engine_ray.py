@@ -1,0 +1,171 @@
+"""Batches on a real two-node Ray cluster: the same results as on one machine, each once, whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glyph_pipeline import Document, GlyphPipeline, RenderConfig
+from glyph_pipeline.batch import BadItem, BatchItem, BatchResult, read_items
+from glyph_pipeline.cluster import AskSpec, ask_many
+from glyph_pipeline.errors import ClusterError, InputError, ServerUnreachableError, UsageError
+from glyph_pipeline.reading.retry import RetryPolicy
+from tests.support.fake_openai import Fake, Handler, in_turn, refuses, running
+from tests.support.ray_cluster import Deadly, TwoNodes
+
+CONFIG = RenderConfig.preset("en").replace(font="DejaVuSans.ttf", system_fonts=False)
+TEXT = "The ferry of Ardmoyle ran on Thursdays until 1932.\n" * 30
+
+
+def echo(handler: Handler, body: dict[str, Any]) -> None:
+    """Answers with the question."""
+    handler.stream([{"content": "<answer>" + question_of(body)}])
+
+
+def question_of(body: dict[str, Any]) -> str:
+    question: str = body["messages"][0]["content"][-1]["text"]
+    return question
+
+
+def items(count: int) -> Iterator[BatchItem]:
+    return (BatchItem(f"item {n}", f"question {n}", (Document(f"{n}: {TEXT}"),), metadata={"n": n}) for n in range(count))
+
+
+def rows(results: Iterator[BatchResult] | list[BatchResult]) -> dict[str, dict[str, Any]]:
+    """Records by id, without what differs from run to run; fails if an id comes twice."""
+    records = [json.loads(json.dumps(result.to_dict())) for result in results]
+    for record in records:
+        del record["seconds"]
+    found = {record["id"]: record for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+def test_the_same_rows_as_on_one_machine(standing_cluster: TwoNodes, tmp_path: Path) -> None:
+    """Files, several documents, Chinese, a broken file, a line that can't be used: what comes out differs in nothing but time."""
+    (tmp_path / "weir.txt").write_text("The weir at Tolvane.\n" * 40, "utf-8")
+    (tmp_path / "broken.txt").write_bytes(b"caf\xe9")
+    lines: list[dict[str, Any]] = [
+        *({"id": f"item {n}", "text": f"{n}: {TEXT}", "question": f"question {n}", "metadata": {"n": n}} for n in range(20)),
+        {"id": "file", "path": "weir.txt"},
+        {"id": "broken", "path": "broken.txt"},
+        {"id": "none", "path": "none.txt"},
+        {"id": "zh", "text": "中文字国。" * 300},
+        {"id": "two", "documents": [{"path": "weir.txt"}, {"id": "note", "text": "A note.", "metadata": {"title": "T"}}]},
+        {"id": "bad", "txt": "?"},
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    opened = read_items(source, question="common?")
+    with running(Fake(echo)) as fake:
+        here = rows(GlyphPipeline(fake.base_url).ask_many(opened))
+        there = rows(ask_many(opened, AskSpec({"base_url": fake.base_url}), address=standing_cluster.address))
+    assert there == here
+    assert len(there) == len(lines)
+    assert {id for id, record in there.items() if record["status"] == "failed"} == {"broken", "none", "bad"}
+
+
+def test_only_what_is_wanted(standing_cluster: TwoNodes) -> None:
+    with running(Fake(echo)) as fake:
+        spec = AskSpec({"base_url": fake.base_url}, CONFIG)
+        results = rows(ask_many(items(6), spec, address=standing_cluster.address, wanted=lambda id: id in {"item 2", "item 5"}))
+    assert sorted(results) == ["item 2", "item 5"]
+    assert sorted(map(question_of, fake.requests)) == ["question 2", "question 5"]
+
+
+def test_requests_are_bounded_over_all_readers(standing_cluster: TwoNodes) -> None:
+    import threading
+
+    lock, now, most = threading.Lock(), 0, 0
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        echo(handler, body)
+        with lock:
+            now -= 1
+
+    with running(Fake(reply)) as fake:
+        spec = AskSpec({"base_url": fake.base_url}, CONFIG, concurrency=4, readers=2)
+        assert len(rows(ask_many(items(80), spec, address=standing_cluster.address))) == 80
+    assert 1 <= most <= 4
+
+
+def test_a_failed_request_is_sent_again_and_told_of(standing_cluster: TwoNodes) -> None:
+    told: list[str] = []
+    with running(Fake(in_turn(refuses(503, "busy"), echo))) as fake:
+        spec = AskSpec({"base_url": fake.base_url, "retry": RetryPolicy(budget=30)}, CONFIG)
+        results = rows(
+            ask_many(items(3), spec, address=standing_cluster.address, on_retry=lambda id, event: told.append(f"{id}: {event.reason}"))
+        )
+    assert {record["status"] for record in results.values()} == {"ok"}
+    assert len(fake.requests) == 4
+
+
+def test_a_refused_item_is_a_row_and_no_server_ends_the_job(standing_cluster: TwoNodes) -> None:
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        if question_of(body) == "question 1":
+            refuses(422, "not that one")(handler, body)
+        else:
+            echo(handler, body)
+
+    with running(Fake(reply)) as fake:
+        spec = AskSpec({"base_url": fake.base_url, "retry": RetryPolicy(budget=0)}, CONFIG)
+        results = rows(ask_many(items(3), spec, address=standing_cluster.address))
+        url = fake.base_url
+    assert {id: record["status"] for id, record in results.items()} == {"item 0": "ok", "item 1": "failed", "item 2": "ok"}, {
+        id: record["error"] for id, record in results.items()
+    }
+    assert "not that one" in results["item 1"]["error"]["message"]
+    gone = AskSpec({"base_url": url, "retry": RetryPolicy(budget=0)}, CONFIG)
+    with pytest.raises(ServerUnreachableError):
+        list(ask_many(items(3), gone, address=standing_cluster.address))
+
+
+def test_what_contradicts_itself() -> None:
+    same = [*items(1), BadItem("item 0", InputError("?"))]
+    with pytest.raises(UsageError, match="item 0"):
+        list(ask_many(same, AskSpec({"base_url": "http://127.0.0.1:1/v1"})))
+    with pytest.raises(UsageError, match="ray job submit"):
+        list(ask_many(items(1), AskSpec(), address="ray://127.0.0.1:1"))
+    with pytest.raises(UsageError, match="reader"):
+        AskSpec({"reader": object()})
+    with pytest.raises(ClusterError, match="No Ray cluster answers"):
+        list(ask_many(items(1), AskSpec({"base_url": "http://127.0.0.1:1/v1"}), address="127.0.0.1:1"))
+
+
+# -- what dies -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["load_rows", "draw_rows", "actor"])
+def test_an_item_that_kills_its_process_is_a_row_and_the_others_are_done(standing_cluster: TwoNodes, stage: str) -> None:
+    some = [*items(10), BatchItem("deadly", "?", (Document(TEXT),), metadata={"x": Deadly(stage)}), *(list(items(14))[10:])]
+    with running(Fake(echo)) as fake:
+        spec = AskSpec({"base_url": fake.base_url}, CONFIG)
+        results = {result.id: result for result in ask_many(some, spec, address=standing_cluster.address)}
+    assert len(results) == 15
+    assert results["deadly"].status == "failed"
+    assert "died" in str(results["deadly"].error)
+    assert {result.status for id, result in results.items() if id != "deadly"} == {"ok"}
+
+
+def test_a_node_is_killed_in_the_middle(cluster: TwoNodes) -> None:
+    count, told = 200, []
+    with running(Fake(echo)) as fake:
+        spec = AskSpec({"base_url": fake.base_url}, CONFIG, concurrency=16)
+        results: list[BatchResult] = []
+        for result in ask_many(items(count), spec, address=cluster.address, on_notice=told.append):
+            results.append(result)
+            if len(results) == count // 4:
+                cluster.kill()
+        here = rows(GlyphPipeline(fake.base_url, config=CONFIG).ask_many(items(count)))
+    assert rows(results) == here
+    assert set(Counter(result.status for result in results)) == {"ok"}
+    assert any("was lost" in notice for notice in told)

@@ -1,0 +1,71 @@
+"""Real Ray clusters of two nodes on this machine, each node a raylet with workers of its own, so that one can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.command import REPOSITORY
+
+NODE = {"num_cpus": 1, "object_store_memory": 200_000_000}
+
+
+@dataclass
+class TwoNodes:
+    """A cluster: its head, where the driver is, and a second node."""
+
+    cluster: Any
+    second: Any
+
+    @property
+    def address(self) -> str:
+        """What --address takes."""
+        address: str = self.cluster.address
+        return address
+
+    def kill(self) -> None:
+        """Kill the second node with SIGKILL, as a power cut would end it: raylet, workers, objects."""
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+
+@contextmanager
+def two_nodes(gpus: int = 0) -> Iterator[TwoNodes]:
+    """A cluster that is there for the block; each node says that it has so many GPUs, which Ray believes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)  # of the workers, which find what tests hand them
+        from ray.cluster_utils import Cluster
+
+        node = {**NODE, "num_gpus": gpus}
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        try:
+            yield TwoNodes(cluster, cluster.add_node(**node))
+        finally:
+            cluster.shutdown()
+
+
+class Deadly:
+    """Kills the process that unpickles it, in the Ray task of that name or in an ``actor``, but not the driver."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _die_in, (self.task,)
+
+
+def _die_in(task: str) -> Deadly:
+    import ray
+
+    if not ray.is_initialized():
+        return Deadly(task)
+    here = ray.get_runtime_context()
+    if task in (here.get_task_name() or "") or (task == "actor" and here.get_actor_id()):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Deadly(task)

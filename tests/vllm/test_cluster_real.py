@@ -1,0 +1,72 @@
+"""A Ray cluster of two nodes and the real vLLM: one that it is told of, and one that stands inside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from glyph_pipeline import Document, RenderConfig
+from glyph_pipeline.batch import BatchItem
+from glyph_pipeline.cluster import AskSpec, Engines, ask_many
+from glyph_pipeline.reading.sampling import Sampling
+from tests.support.command import REPOSITORY, SAMPLE
+from tests.support.processes import wait_for
+from tests.support.ray_cluster import two_nodes
+from tests.vllm.conftest import START_SECONDS
+
+pytestmark = pytest.mark.vllm
+
+EN = RenderConfig.preset("en")
+TEXT = SAMPLE.read_text("utf-8")
+
+
+def some_items(count: int) -> list[BatchItem]:
+    documents = [Document(f"Document {n}.\n{TEXT[:3000]}", id=f"{n}.txt") for n in range(count)]
+    return [BatchItem(f"item {n}", "What is it?", (document,)) for n, document in enumerate(documents)]
+
+
+def test_the_long_run_in_small(vllm_python: Path, tmp_path: Path) -> None:
+    """scripts/measure_cluster.py: a node killed after a third of 16 documents, one of which takes several windows."""
+    script = REPOSITORY / "scripts" / "measure_cluster.py"
+    asked = [sys.executable, script, "long", "--documents", "16", "--tokens", "40000", "--max-model-len", "8192", "--keep", tmp_path]
+    environment = {**os.environ, "GLYPH_VLLM_PYTHON": str(vllm_python)}
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=START_SECONDS + 600, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the second node is killed" in done.stdout
+    assert "16 rows, 0 missing, 0 twice, 0 other than the local engine's" in done.stdout
+    records = [json.loads(line) for line in (tmp_path / "ray.jsonl").read_text("utf-8").splitlines()]
+    (long,) = [record for record in records if record["id"] == "the long one"]
+    assert len(long["windows"]) >= 3
+    for record in records:
+        for window in record["windows"]:
+            assert window["predicted_prompt_tokens"] == window["usage"]["prompt_tokens"]
+
+
+def test_vllm_inside_the_cluster(tiny_model: Path, vllm_python: Path) -> None:
+    """Two engines, each where Ray finds a GPU, as it was told of two; each on a port of its own. Nothing of them is left."""
+    launch = {"vllm": str(vllm_python), "timeout": START_SECONDS, "max_model_len": 8192}
+    spec = AskSpec({"sampling": Sampling(max_tokens=600)}, EN, concurrency=8, engines=Engines(str(tiny_model), "cpu", launch, gpus=1))
+    with two_nodes(gpus=1) as cluster:
+        results = list(ask_many(some_items(6), spec, address=cluster.address))
+    script = json.loads((tiny_model / "tiny_glyph.json").read_text("utf-8"))
+    assert len(results) == 6
+    assert {result.answer.text if result.answer else str(result.error) for result in results} == {script["answer"]}
+    wait_for(lambda: not servers_of(tiny_model), "the end of all engines", 60)
+
+
+def servers_of(model: Path) -> list[psutil.Process]:
+    """vLLM's processes that serve a model folder."""
+    return [process for process in psutil.process_iter() if str(model) in _command_line(process) and "api_server" in _command_line(process)]
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
