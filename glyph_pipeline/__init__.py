@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from glyph_pipeline.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from glyph_pipeline.compression import CompressedText, compress
     from glyph_pipeline.document import Document
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from glyph_pipeline.rendering.renderer import render
     from glyph_pipeline.report import CompressionReport
     from glyph_pipeline.serving import GlyphServer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Answer",

@@ -30,6 +30,9 @@ def read_items(
     """The items of a folder (each text file is one, asked ``question``), of a JSON Lines file (a line is one), or of Parquet (a row is
     one): one file, a folder whose name ends so, or a folder in which all files are Parquet. Any of them may be a URL (storage.py).
 
+    A line or a row without an id is named after its place: ``line 7``, ``in.parquet row 7``. A path in it is relative to the folder of
+    its file, or a URL. A cell that is null is not there; ``documents`` and ``metadata`` may be structs, maps or JSON text.
+
     Of a folder: every file in it and its subfolders, sorted, without names that begin with a dot, subfolders that are symbolic
     links, pipes and devices, and the files and folders of ``leave_out`` (the batch's own output may lie there). ``question`` is for
     lines without one, ``encoding`` for the files that are read, not for the JSON Lines themselves, which are UTF-8. Without

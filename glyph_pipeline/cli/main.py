@@ -32,6 +32,7 @@ Exit codes:
   11  a result could not be written
   12  items of a batch failed (their lines say why)
   13  pages are not certified: they don't pass, or are not what their certificate says
+  14  no usable Ray cluster, or it broke off (what is done stays done)
   130 interrupted (Ctrl-C)
 """
 

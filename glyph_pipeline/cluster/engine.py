@@ -9,27 +9,26 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
-from glyph_pipeline import __version__
 from glyph_pipeline.batch.items import BadItem, BatchItem, Items
 from glyph_pipeline.batch.result import BatchResult
 from glyph_pipeline.batch.units import units_of
-from glyph_pipeline.cluster.ledger import start_ledger
+from glyph_pipeline.cluster.ledger import Ledger
 from glyph_pipeline.cluster.resources import Room, room_of
-from glyph_pipeline.cluster.rows import packed, packed_values, table_of, unpacked
+from glyph_pipeline.cluster.rows import packed, table_of
+from glyph_pipeline.cluster.running import beside_driver, in_blocks, streamed
 from glyph_pipeline.cluster.session import session
 from glyph_pipeline.cluster.settings import BLOCK_BYTES, data_settings
 from glyph_pipeline.cluster.spec import AskSpec
 from glyph_pipeline.cluster.stages import Fatal, Reading, draw_rows, load_rows
 from glyph_pipeline.errors import ClusterError, UsageError
 from glyph_pipeline.reading.reader import Retrying
+from glyph_pipeline.version import __version__
 
 # Items that travel together. What is lost with a worker is done again, so they are few; each task costs Ray some milliseconds, so
 # they are not one.
 _MOST_ITEMS = 32
 # Tasks that each reader gets at least, if there are so many items: the last of them should not keep one reader busy and the others idle.
 _TASKS_EACH = 16
-# Blocks that input is handed over in, each with one unit or several: each takes the driver some time and memory.
-_MOST_BLOCKS = 4096
 _NOTICE_S = 1.0
 
 
@@ -73,7 +72,7 @@ class _Job:
         self._ray = ray
         self._room = room
         self._spec = spec.shared_by(room.readers)
-        self._ledger = start_ledger(ray)
+        self._ledger = beside_driver(ray, Ledger)
 
     def results(self, source: Items | Sequence[BatchItem | BadItem], missing: dict[str, None]) -> Iterator[BatchResult]:
         """Passes over what is missing, until nothing is. Ray gives up a block now and then; what was in it goes alone in the next pass."""
@@ -94,10 +93,7 @@ class _Job:
             most = 1
 
     def _pass(self, units: list[Any]) -> Iterator[BatchResult | Fatal]:
-        import pyarrow as pa
-
-        each = -(-len(units) // _MOST_BLOCKS)
-        blocks = [pa.concat_tables(units[start : start + each]) for start in range(0, len(units), each)]
+        blocks = in_blocks(units)
         room, spec = self._room, self._spec
         shared = {"spec": spec, "ledger": self._ledger, "driver": __version__}
         overlapping = max(2, min(64, spec.concurrency))
@@ -116,15 +112,8 @@ class _Job:
                 **({"num_gpus": room.reader_gpus} if room.reader_gpus else {}),
             )
         )
-        try:
-            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for value in packed_values(table):
-                    yield unpacked(value)
-        except self._ray.exceptions.RayError as e:
-            first = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-            raise ClusterError(
-                f"The cluster broke off ({type(e).__name__}): {first}", hint="See to it, then run it again: what is done stays done."
-            ) from e
+        for _, value in streamed(self._ray, dataset):
+            yield value
 
     @contextmanager
     def notices(self, on_retry: Callable[[str, Retrying], object] | None, on_notice: Callable[[str], object] | None) -> Iterator[None]:

@@ -3,48 +3,60 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable, Sequence
 
 # Ray begins a task anew for as long as its workers die, and it would do so for ever with a document that takes all memory. An item
-# whose worker died beside others is tried alone, so that it is known whose fault it is; so often, and no more.
+# whose process died beside others is tried alone, so that it is known whose fault it is; so often, and no more.
 TRIES_ALONE = 2
+# A machine that is lost with an item under way says nothing of the item; several in a row may.
+LOST_MACHINES = 3
 # Notices of requests that are sent again, kept for the driver; there may be thousands, and one a minute is shown.
 _NOTICES = 100
 
 
 class Ledger:
-    """Items by stage: begun together with others, begun alone, done. An actor runs it (:func:`start_ledger`); it waits for nothing."""
+    """Items by stage: begun together with others, begun alone, done. An actor beside the driver; it waits for nothing.
 
-    def __init__(self) -> None:
-        self._suspects: dict[str, set[str]] = {}
-        self._alone: dict[str, Counter[str]] = {}
+    ``machines`` gives the ids of the machines that live; by default those that Ray knows.
+    """
+
+    def __init__(self, machines: Callable[[], set[str]] | None = None) -> None:
+        self._machines = machines or _living
+        self._begun: dict[tuple[str, str], str] = {}
+        self._losses: Counter[tuple[str, str]] = Counter()
+        self._alone: Counter[tuple[str, str]] = Counter()
         self._notices: deque[tuple[str, str, float]] = deque(maxlen=_NOTICES)
 
-    def begin(self, stage: str, ids: Sequence[str]) -> list[str]:
-        """Items are taken up together. Those of them that were under way when a worker died are to be done alone: they are returned.
+    def begin(self, stage: str, ids: Sequence[str], machine: str) -> list[str]:
+        """Items are taken up together on a machine. Those of them that were under way when a process died are to be done alone: they
+        are returned.
 
-        An item that was begun and is begun again, without having been done in between, was under way when a worker died.
+        An item that was begun and is begun again, without having been done in between, was under way when its process died, or its
+        machine with all that was on it.
         """
-        begun = self._suspects.setdefault(stage, set())
-        suspects = [id for id in ids if id in begun]
-        begun.update(ids)
+        again = [id for id in ids if (stage, id) in self._begun]
+        living = self._machines() if again else set()
+        suspects = []
+        for id in again:
+            lost = self._begun[stage, id] not in living
+            self._losses[stage, id] += lost
+            if not lost or self._losses[stage, id] > LOST_MACHINES:
+                suspects.append(id)
+        for id in ids:
+            self._begun[stage, id] = machine
         return suspects
 
     def begin_alone(self, stage: str, id: str) -> bool:
-        """A suspect is taken up, alone; False if it has killed its worker so often that it is not to be tried again."""
-        counts = self._alone.setdefault(stage, Counter())
-        counts[id] += 1
-        return counts[id] <= TRIES_ALONE
+        """A suspect is taken up, alone; False if it has killed its process so often that it is not to be tried again."""
+        self._alone[stage, id] += 1
+        return self._alone[stage, id] <= TRIES_ALONE
 
     def done(self, stage: str, ids: Sequence[str]) -> None:
-        """Items are done, or failed in an orderly way. Ray may still do them again, if the node that holds what they gave is lost."""
-        self._suspects.get(stage, set()).difference_update(ids)
-        alone = self._alone.get(stage)
-        if alone:
-            for id in ids:
-                alone.pop(id, None)
+        """Items are done, or failed in an orderly way. Ray may still do them again, if the machine that holds what they gave is lost."""
+        for id in ids:
+            self._begun.pop((stage, id), None)
+            self._losses.pop((stage, id), None)
+            self._alone.pop((stage, id), None)
 
     def notify(self, id: str, reason: str, seconds: float) -> None:
         """A request of this item failed and is sent again."""
@@ -57,9 +69,7 @@ class Ledger:
         return found
 
 
-def start_ledger(ray: ModuleType) -> Any:
-    """The handle of a ledger beside the driver: if that machine is lost, so is the job. It takes no core."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+def _living() -> set[str]:
+    import ray
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Ledger).remote()
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from glyph_pipeline import shards
 from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
+from glyph_pipeline.cluster.running import beside_driver, in_blocks, streamed
 from glyph_pipeline.cluster.session import session
 from glyph_pipeline.cluster.settings import data_settings
 from glyph_pipeline.cluster.stages import Fatal
@@ -19,9 +20,6 @@ from glyph_pipeline.shards.work import TRIES, Done, Execute, Task, perform
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-# Blocks that tasks are handed over in, each with one or several: each takes the driver some time and memory.
-_MOST_BLOCKS = 4096
 
 
 def draw_shards(
@@ -77,7 +75,7 @@ class _Attempts:
 
 def _work_off(ray: ModuleType, tasks: Sequence[Task], done: Done, workers: int | None) -> None:
     """Passes over what is missing, until nothing is: Ray gives up a block now and then."""
-    attempts = _start_attempts(ray)
+    attempts = beside_driver(ray, _Attempts)
     missing = {str(number): task for number, task in enumerate(tasks)}
     while missing:
         before = len(missing)
@@ -94,21 +92,10 @@ def _work_off(ray: ModuleType, tasks: Sequence[Task], done: Done, workers: int |
             )
 
 
-def _start_attempts(ray: ModuleType) -> Any:
-    """The handle of the actor, beside the driver: if that machine is lost, so is the job. It takes no core."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Attempts).remote()
-
-
 def _pass(ray: ModuleType, missing: Mapping[str, Task], attempts: Any, workers: int | None) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
     from ray.data import TaskPoolStrategy
 
-    rows = [table_of([row]) for row in missing.items()]
-    each = -(-len(rows) // _MOST_BLOCKS)
-    blocks = [pa.concat_tables(rows[start : start + each]) for start in range(0, len(rows), each)]
+    blocks = in_blocks([table_of([row]) for row in missing.items()])
     dataset = ray.data.from_arrow(blocks).map_batches(
         _perform_rows,
         batch_size=None,
@@ -117,14 +104,7 @@ def _pass(ray: ModuleType, missing: Mapping[str, Task], attempts: Any, workers: 
         num_cpus=1,
         compute=TaskPoolStrategy(size=workers),
     )
-    try:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from zip(ids_of(table), map(unpacked, packed_values(table)), strict=True)
-    except ray.exceptions.RayError as e:
-        first = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        raise ClusterError(
-            f"The cluster broke off ({type(e).__name__}): {first}", hint="See to it, then run it again: what is done stays done."
-        ) from e
+    return streamed(ray, dataset)
 
 
 def _perform_rows(table: pa.Table, attempts: Any) -> Iterator[pa.Table]:

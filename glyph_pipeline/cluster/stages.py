@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from glyph_pipeline import __version__
 from glyph_pipeline.batch.engine import item_error
 from glyph_pipeline.batch.items import BadItem, BatchItem
 from glyph_pipeline.batch.result import BatchResult
@@ -19,6 +17,7 @@ from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacke
 from glyph_pipeline.cluster.spec import AskSpec
 from glyph_pipeline.errors import ClusterError, GlyphError, InputError
 from glyph_pipeline.tokens.vision import GLM_4V
+from glyph_pipeline.version import __version__
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,13 +62,20 @@ def node_name() -> str:
     return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
+def machine() -> str:
+    """The id of the machine this runs on."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def load_rows(table: pa.Table, ledger: Any) -> Iterator[pa.Table]:
     """The items of units, one a row. Units that had a worker die are left out unless they are a single item: the next pass has them so."""
     import ray
 
     for value in packed_values(table):
         ids, unit = unpacked(value)  # the unit still packed: what is in it may be what kills
-        if suspects := ray.get(ledger.begin.remote(LOAD, ids)):
+        if suspects := ray.get(ledger.begin.remote(LOAD, ids, machine())):
             if len(ids) > 1:
                 continue
             if not ray.get(ledger.begin_alone.remote(LOAD, *suspects)):
@@ -94,7 +100,7 @@ def draw_rows(table: pa.Table, spec: AskSpec, ledger: Any, driver: str) -> Itera
     import ray
 
     ids = ids_of(table)
-    suspects = set(ray.get(ledger.begin.remote(DRAW, ids)))
+    suspects = set(ray.get(ledger.begin.remote(DRAW, ids, machine())))
     for id, value in zip(ids, packed_values(table), strict=True):
         alone = id in suspects
         if alone and not ray.get(ledger.begin_alone.remote(DRAW, id)):
@@ -147,6 +153,7 @@ class Reading:
     def __init__(self, spec: AskSpec, ledger: Any, driver: str) -> None:
         self._spec = spec
         self._ledger = ledger
+        self._machine = machine()
         self._gate = asyncio.Semaphore(spec.concurrency)
         self._alone = asyncio.Lock()
         self._pipeline: GlyphPipeline | None = None
@@ -177,28 +184,25 @@ class Reading:
     async def __call__(self, table: pa.Table) -> AsyncIterator[pa.Table]:
         """One table for each that comes in, in the same order: what Ray does again after a loss must give the same rows."""
         ids = ids_of(table)
-        suspects = set(await self._ledger.begin.remote(ASK, ids))
-        rows = zip(ids, packed_values(table), strict=True)
-        values = await asyncio.gather(*(self._value(id, value, id in suspects) for id, value in rows))
-        await self._ledger.done.remote(ASK, ids)
+        values = await asyncio.gather(*map(self._value, ids, packed_values(table)))
         yield table_of(zip(ids, values, strict=True))
 
-    async def _value(self, id: str, value: Any, suspect: bool) -> BatchResult | Fatal:
-        async with AsyncExitStack() as turn:
-            if suspect:  # one at a time: if the process dies again, it is known by whom
-                await turn.enter_async_context(self._alone)
-            await turn.enter_async_context(self._gate)
+    async def _value(self, id: str, value: Any) -> BatchResult | Fatal:
+        async with self._gate:
             if self._fatal is not None:
                 return Fatal(self._fatal)
-            if suspect and not await self._ledger.begin_alone.remote(ASK, id):
-                return BatchResult(id, "", None, _deadly(id, "asked about"), 0.0)
-            row: Value = await asyncio.to_thread(unpacked, value)
-            if not isinstance(row, Drawn):
-                return row
-            answer = await self._asked(row)
-            if suspect:
-                await self._ledger.done.remote(ASK, [id])
-            return answer
+            if not await self._ledger.begin.remote(ASK, [id], self._machine):
+                return await self._done(id, value)
+        async with self._alone, self._gate:  # one suspect at a time: if the process dies again, it is known by whom
+            if await self._ledger.begin_alone.remote(ASK, id):
+                return await self._done(id, value)
+        return BatchResult(id, "", None, _deadly(id, "asked about"), 0.0)
+
+    async def _done(self, id: str, value: Any) -> BatchResult | Fatal:
+        row: Value = await asyncio.to_thread(unpacked, value)
+        answer = await self._asked(row) if isinstance(row, Drawn) else row
+        await self._ledger.done.remote(ASK, [id])
+        return answer
 
     async def _asked(self, row: Drawn) -> BatchResult | Fatal:
         assert self._pipeline is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from glyph_pipeline.pagestore import StorePlace
 from glyph_pipeline.rendering.config import RenderConfig
 from glyph_pipeline.rendering.fonts import find_font
 from glyph_pipeline.shards.sources import read_sources
+from glyph_pipeline.version import __version__
 
 ShardFormat: TypeAlias = Literal["webdataset", "parquet"]
 FORMATS: dict[ShardFormat, str] = {"webdataset": ".tar", "parquet": ".parquet"}
@@ -77,7 +77,7 @@ class ShardPlan:
 
     def spec(self, folder: str, store: StorePlace | None = None) -> ShardSpec:
         """What its shards have in common when they are written to ``folder``."""
-        return ShardSpec(folder, self.format, self.identity, package_version(), self.config, self.fonts, store)
+        return ShardSpec(folder, self.format, self.identity, __version__, self.config, self.fonts, store)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in the folder: what decides it, and the first document and the number of documents of each shard."""
@@ -121,14 +121,9 @@ def plan_shards(
         "shard_size": shard_size,
         "config": config.to_dict() if isinstance(config, RenderConfig) else {"auto": [each.to_dict() for each in possible]},
         "encoding": encoding,
-        "version": package_version(),
+        "version": __version__,
     }
     return ShardPlan(format, config, units, {"format": format, **decisive}, fonts)
-
-
-def package_version() -> str:
-    """The version of this package, from its front door, which stands above this room and is open already."""
-    return str(importlib.import_module("glyph_pipeline").__version__)
 
 
 def _digest(words: Iterable[str]) -> str:

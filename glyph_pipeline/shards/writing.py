@@ -13,11 +13,12 @@ from glyph_pipeline.rendering.canonical import Losses
 from glyph_pipeline.rendering.fonts import find_font
 from glyph_pipeline.shards.drawing import Drawer, Spool, SpooledDocument, open_spool
 from glyph_pipeline.shards.parquet import ParquetWriter
-from glyph_pipeline.shards.plan import ShardSpec, package_version
+from glyph_pipeline.shards.plan import ShardSpec
 from glyph_pipeline.shards.samples import Sample, sample_key, to_json
 from glyph_pipeline.shards.summary import NAMED, Counts, Failure, ShardSummary, summary_of
 from glyph_pipeline.shards.webdataset import WebDatasetWriter
 from glyph_pipeline.tokens.text import Cl100kTokenizer
+from glyph_pipeline.version import __version__
 
 _WRITERS: dict[str, type[WebDatasetWriter] | type[ParquetWriter]] = {"webdataset": WebDatasetWriter, "parquet": ParquetWriter}
 # What one document meets, all others would.
@@ -82,9 +83,9 @@ def read_summary(spec: ShardSpec, number: int) -> ShardSummary | None:
 
 def check_machine(spec: ShardSpec) -> None:
     """Raise GlyphError or FontError if pages drawn here would not be those that were drawn elsewhere."""
-    if spec.version != package_version():
+    if spec.version != __version__:
         raise GlyphError(
-            f"This process has glyph-pipeline {package_version()}, the shards are drawn with {spec.version}.",
+            f"This process has glyph-pipeline {__version__}, the shards are drawn with {spec.version}.",
             hint="Install the same version on every machine.",
         )
     for font, installed, sha256 in spec.fonts:

@@ -21,3 +21,10 @@ def standing_cluster() -> Iterator[TwoNodes]:
     """One for all tests of a module together, that nobody kills."""
     with two_nodes() as nodes:
         yield nodes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One after the other, where tests run side by side (``--dist loadgroup``): each cluster is a dozen processes."""
+    for item in items:
+        if "cluster" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("ray"))

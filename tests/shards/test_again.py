@@ -113,7 +113,7 @@ def test_other_documents_or_another_version_are_told(tmp_path: Path, monkeypatch
     lines = [{"id": f"e {n}", "text": "x"} for n in range(12)]
     with pytest.raises(OutputError, match="the documents differ"):
         draw(write_lines(tmp_path / "other.jsonl", lines), out)
-    monkeypatch.setattr("glyph_pipeline.__version__", "0.0.1")
+    monkeypatch.setattr("glyph_pipeline.shards.plan.__version__", "0.0.1")
     with pytest.raises(OutputError, match=f'the version of glyph-pipeline was "{__version__}", is "0.0.1"'):
         draw(corpus(tmp_path / "in.jsonl", 12, words=20), out)
 

@@ -1,0 +1,44 @@
+"""Running a dataset of ours: rows in as blocks, rows out as they come, an actor beside the driver. Knows no stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from glyph_pipeline.cluster.rows import ids_of, packed_values, unpacked
+from glyph_pipeline.errors import ClusterError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Blocks that input is handed over in, each with one row or several: each takes the driver some time and memory.
+_MOST_BLOCKS = 4096
+
+
+def in_blocks(rows: Sequence[pa.Table]) -> list[pa.Table]:
+    """Tables of one row each, joined if there are too many of them."""
+    import pyarrow as pa
+
+    each = max(1, -(-len(rows) // _MOST_BLOCKS))
+    return [pa.concat_tables(rows[start : start + each]) for start in range(0, len(rows), each)]
+
+
+def streamed(ray: ModuleType, dataset: Any) -> Iterator[tuple[str, Any]]:
+    """The ids and values of a dataset's rows as they come. Raises ClusterError if the cluster breaks off."""
+    try:
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield from zip(ids_of(table), map(unpacked, packed_values(table)), strict=True)
+    except ray.exceptions.RayError as e:
+        first = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
+        raise ClusterError(
+            f"The cluster broke off ({type(e).__name__}): {first}", hint="See to it, then run it again: what is done stays done."
+        ) from e
+
+
+def beside_driver(ray: ModuleType, make: Callable[[], object]) -> Any:
+    """The handle of an actor on the driver's machine: if that is lost, so is the job. It takes no core."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(make).remote()
