@@ -186,7 +186,7 @@ def killed(folder: Path, source: Path, url: str, options: argparse.Namespace) ->
     for path in (there, here):
         path.unlink(missing_ok=True)
     with two_nodes() as (address, kill):
-        over = threading.Event()
+        over, lost = threading.Event(), list[int]()
 
         def watch() -> None:
             began = time.monotonic()
@@ -194,6 +194,7 @@ def killed(folder: Path, source: Path, url: str, options: argparse.Namespace) ->
                 count = there.read_bytes().count(b"\n") if there.exists() else 0
                 if count >= len(ids) // 3:
                     kill()
+                    lost.append(count)
                     print(
                         f"{time.monotonic() - began:.1f} s: the second node is killed, {count:,} of {len(ids):,} rows written", flush=True
                     )
@@ -217,7 +218,7 @@ def killed(folder: Path, source: Path, url: str, options: argparse.Namespace) ->
         f"the local engine's; status {', '.join(statuses)}\n"
         f"Ray, two nodes of one core, one killed: {ray_seconds:.1f} s; local engine, the whole machine: {local_seconds:.1f} s"
     )
-    return 1 if missing or differing or len(expected) != len(ids) or statuses != ["ok"] else 0
+    return 1 if not lost or missing or differing or len(expected) != len(ids) or statuses != ["ok"] else 0
 
 
 def scaling(folder: Path, source: Path, url: str, options: argparse.Namespace) -> int:

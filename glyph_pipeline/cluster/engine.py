@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +19,7 @@ from glyph_pipeline.cluster.running import beside_driver, in_blocks, streamed
 from glyph_pipeline.cluster.session import session
 from glyph_pipeline.cluster.settings import BLOCK_BYTES, data_settings
 from glyph_pipeline.cluster.spec import AskSpec
-from glyph_pipeline.cluster.stages import Fatal, Reading, draw_rows, load_rows
+from glyph_pipeline.cluster.stages import Fatal, GivenUp, Reading, draw_rows, load_rows
 from glyph_pipeline.errors import ClusterError, UsageError
 from glyph_pipeline.reading.reader import Retrying
 from glyph_pipeline.version import __version__
@@ -30,6 +30,8 @@ _MOST_ITEMS = 32
 # Tasks that each reader gets at least, if there are so many items: the last of them should not keep one reader busy and the others idle.
 _TASKS_EACH = 16
 _NOTICE_S = 1.0
+# Passes in which nothing came of single items, before they are given up.
+_BARREN = 2
 
 
 def ask_many(
@@ -73,34 +75,53 @@ class _Job:
         self._room = room
         self._spec = spec.shared_by(room.readers)
         self._ledger = beside_driver(ray, Ledger)
+        self._delivered = False
 
     def results(self, source: Items | Sequence[BatchItem | BadItem], missing: dict[str, None]) -> Iterator[BatchResult]:
         """Passes over what is missing, until nothing is. Ray gives up a block now and then; what was in it goes alone in the next pass."""
         most = max(1, min(_MOST_ITEMS, len(missing) // (_TASKS_EACH * self._room.readers)))
+        barren = 0
         while missing:
             before = len(missing)
             units = units_of(source, missing.__contains__, max_items=most, max_bytes=BLOCK_BYTES)
-            for value in self._pass([table_of([("", (unit.ids, packed(unit)))]) for unit in units]):
-                if isinstance(value, Fatal):
-                    raise value.error
-                if value.id in missing:
-                    del missing[value.id]
-                    yield value
-            if len(missing) == before and most == 1:
-                for id in missing:
-                    yield _lost(id)
-                return
+            with closing(self._pass([table_of([("", (unit.ids, packed(unit)))]) for unit in units])) as values:
+                for value in values:
+                    if isinstance(value, Fatal):
+                        raise value.error
+                    if value.id in missing:
+                        del missing[value.id]
+                        self._delivered = True
+                        yield value if isinstance(value, BatchResult) else _given_up(source, value)
+            barren = barren + 1 if len(missing) == before and most == 1 else 0
             most = 1
+            if barren and not self._delivered:
+                raise ClusterError(
+                    f"The cluster lost all of {before:,} items before anything came of them.",
+                    hint="GLYPH_DEBUG=1 shows why; each machine needs glyph-pipeline and Ray in the versions of this one.",
+                )
+            if barren == _BARREN:
+                for id in missing:
+                    yield _given_up(source, GivenUp(id, _lost(id)))
+                return
 
-    def _pass(self, units: list[Any]) -> Iterator[BatchResult | Fatal]:
+    def _pass(self, units: list[Any]) -> Generator[BatchResult | GivenUp | Fatal, None, None]:
+        from ray.data import TaskPoolStrategy
+
         blocks = in_blocks(units)
         room, spec = self._room, self._spec
         shared = {"spec": spec, "ledger": self._ledger, "driver": __version__}
         overlapping = max(2, min(64, spec.concurrency))
         dataset = (
             self._ray.data.from_arrow(blocks)
-            .map_batches(load_rows, batch_size=None, batch_format="pyarrow", fn_kwargs={"ledger": self._ledger}, num_cpus=room.load_cpus)
-            .map_batches(draw_rows, batch_size=None, batch_format="pyarrow", fn_kwargs=shared, num_cpus=room.draw_cpus)
+            .map_batches(load_rows, batch_size=None, batch_format="pyarrow", fn_kwargs=shared, num_cpus=room.load_cpus)
+            .map_batches(
+                draw_rows,
+                batch_size=None,
+                batch_format="pyarrow",
+                fn_kwargs=shared,
+                compute=TaskPoolStrategy(size=min(room.drawing, len(blocks))),
+                num_cpus=room.draw_cpus,
+            )
             .map_batches(
                 Reading,
                 # Ray Data wants a number where there are GPUs; with 1, each row of a block is a call, and they overlap as well.
@@ -108,12 +129,13 @@ class _Job:
                 batch_format="pyarrow",
                 fn_constructor_kwargs=shared,
                 **_actors(min(room.readers, len(blocks)), overlapping),
+                **(_gpus(self._ray, room.reader_gpus) if room.reader_gpus else {}),
                 num_cpus=room.reader_cpus,
-                **({"num_gpus": room.reader_gpus} if room.reader_gpus else {}),
             )
         )
-        for _, value in streamed(self._ray, dataset):
-            yield value
+        with closing(streamed(self._ray, dataset)) as rows:
+            for _, value in rows:
+                yield value
 
     @contextmanager
     def notices(self, on_retry: Callable[[str, Retrying], object] | None, on_notice: Callable[[str], object] | None) -> Iterator[None]:
@@ -128,13 +150,15 @@ class _Job:
                     on_notice(f"The machine {alive[node]} of the cluster was lost; what it had under way is done again.")
                 del alive[node]
             alive.update(now)
-            for id, reason, seconds in self._ray.get(self._ledger.notices.remote(), timeout=10 * _NOTICE_S):
+            for id, reason, seconds in self._ray.get(self._ledger.notices.remote(), timeout=_NOTICE_S):
                 if on_retry is not None:
                     on_retry(id, Retrying(reason, seconds))
 
         def ask() -> None:
-            while not over.wait(_NOTICE_S):
-                with suppress(self._ray.exceptions.RayError):  # busy; if the ledger is gone, so is the job
+            ended = False
+            while not ended:
+                ended = over.wait(_NOTICE_S)  # and then once more: what came last is told too
+                with suppress(Exception):  # the cluster is busy, or a callback's own: no reason to end the job
                     look()
 
         thread = threading.Thread(target=ask, name="glyph-notices", daemon=True)
@@ -143,7 +167,7 @@ class _Job:
             yield
         finally:
             over.set()
-            thread.join()
+            thread.join(2 * _NOTICE_S)
 
     def _alive(self) -> dict[str, str]:
         """The addresses of the machines that live, by their ids."""
@@ -160,9 +184,27 @@ def _actors(size: int, overlapping: int) -> dict[str, Any]:
     return {"compute": ActorPoolStrategy(**pool), "max_concurrency": overlapping}  # Ray before 2.60 or so
 
 
-def _lost(id: str) -> BatchResult:
-    error = ClusterError(
+def _gpus(ray: ModuleType, each: float) -> dict[str, Any]:
+    """Arguments of map_batches for actors with so many GPUs. One that dies is not begun anew by Ray, which would keep its tasks waiting
+    for GPUs that may have gone for good: Ray Data starts another where there is room, and its tasks are done again in the next pass."""
+    taken = inspect.signature(ray.data.Dataset.map_batches).parameters.values()
+    free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken)  # until Ray 2.64, it is announced
+    return {"num_gpus": each, **({"max_restarts": 0, "max_task_retries": 0} if free else {})}
+
+
+def _given_up(source: Items | Sequence[BatchItem | BadItem], value: GivenUp) -> BatchResult:
+    """The result of an item that nothing came back of, with what stands in the input."""
+    question, metadata = "", {}
+    if value.readable:
+        for unit in units_of(source, lambda id: id == value.id, max_items=1, max_bytes=BLOCK_BYTES):
+            for item in unit.load():
+                if isinstance(item, BatchItem):
+                    question, metadata = item.question, dict(item.metadata)
+    return BatchResult(value.id, question, None, value.error, 0.0, metadata)
+
+
+def _lost(id: str) -> ClusterError:
+    return ClusterError(
         f"The cluster lost {id!r} each time, and nothing else was left to do.",
         hint="Do it again with --retry-failed, on a healthier cluster.",
     )
-    return BatchResult(id, "", None, error, 0.0)

@@ -11,16 +11,22 @@ from glyph_pipeline.errors import ClusterError
 
 # Reading input waits for disks and networks more than it computes.
 _LOAD_CPUS = 0.25
+# A reader holds next to nothing: after a machine is lost all readers stand on those that are left, and a core that they held there for
+# good would be missed by drawing, for ever. It keeps them off machines that are to do no work (no core at all).
+_READER_CPUS = 0.01
+# So that a task that draws fits beside ten readers on a machine of one core.
+_DRAW_CPUS = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Readers, and the cores and GPUs of each task of a stage. The stage that draws gets all cores that the others leave."""
+    """Readers with the GPUs of each, and how many tasks draw at a time: a core for each reader is left, if there are more."""
 
     readers: int
-    reader_cpus: float
+    drawing: int
     reader_gpus: float = 0.0
-    draw_cpus: float = 1.0
+    reader_cpus: float = _READER_CPUS
+    draw_cpus: float = _DRAW_CPUS
     load_cpus: float = _LOAD_CPUS
 
 
@@ -30,35 +36,22 @@ def room_of(ray: ModuleType, spec: AskSpec) -> Room:
 
 
 def divided(nodes: Sequence[Mapping[str, float]], spec: AskSpec) -> Room:
-    """The room, given the resources of each machine (``CPU``, ``GPU``).
-
-    A reader has a core of its own, so that drawing can't slow it down, if a core for drawing is left beside all of them; on
-    small machines they share. Raises ClusterError if there is no core, or no GPU for an engine.
-    """
+    """The room, given the resources of each machine (``CPU``, ``GPU``). Raises ClusterError if there is no core, or no GPU for an engine."""
     cores = [int(node.get("CPU", 0)) for node in nodes]
     working = sum(count > 0 for count in cores)
     if not working:
         raise ClusterError("No machine of the cluster has a core to draw with.", hint="Start Ray with --num-cpus 1 or more on one of them.")
     engines = spec.engines
-    if engines is not None and engines.gpus:
-        places = sum(int(node.get("GPU", 0) // engines.gpus) for node in nodes)
+    gpus = 0.0 if engines is None else engines.gpus
+    if gpus:
+        places = sum(int(node.get("GPU", 0) // gpus) for node in nodes)
         if not places:
             raise ClusterError(
-                f"No machine of the cluster has {engines.gpus:g} GPU for an engine.",
+                f"No machine of the cluster has {gpus:g} GPU for an engine.",
                 hint="Name running servers (--base-url), read by OCR (--reader ocr), or use the profile cpu with a small model.",
             )
         readers = min(spec.readers or places, places)
-        return Room(readers, engines.cpus if _spare(cores, readers, engines.cpus) else 0.0, engines.gpus)
-    if engines is not None:
-        readers, wanted = spec.readers or working, engines.cpus
-    elif spec.ocr:
-        readers, wanted = spec.readers or max(1, sum(cores) // 2), 1.0
     else:
-        readers, wanted = spec.readers or working, 1.0
-    return Room(readers, wanted if _spare(cores, readers, wanted) else 0.0)
-
-
-def _spare(cores: Sequence[int], readers: int, each: float) -> bool:
-    """Whether a whole core is left for drawing wherever Ray places the readers."""
-    # A machine with n cores takes at most n // each readers. One whole core is free for certain if the readers can't fill all machines.
-    return readers * each <= sum(cores) - len([count for count in cores if count]) and each <= max(cores)
+        readers = spec.readers or (max(1, sum(cores) // 2) if spec.ocr else working)
+        readers = min(readers, spec.concurrency)  # or they would send more at a time than they may together
+    return Room(readers, max(1, sum(cores) - readers), gpus)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ def in_blocks(rows: Sequence[pa.Table]) -> list[pa.Table]:
     return [pa.concat_tables(rows[start : start + each]) for start in range(0, len(rows), each)]
 
 
-def streamed(ray: ModuleType, dataset: Any) -> Iterator[tuple[str, Any]]:
+def streamed(ray: ModuleType, dataset: Any) -> Generator[tuple[str, Any], None, None]:
     """The ids and values of a dataset's rows as they come. Raises ClusterError if the cluster breaks off."""
     try:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from types import ModuleType
 from typing import Any, TextIO
 
 from glyph_pipeline.errors import ClusterError, MissingExtraError, UsageError
+from glyph_pipeline.serving.signals import exit_on_sigterm
 
 # Where a socket's path has to fit into 107 bytes, of which Ray needs about 70.
 _LONGEST_FOLDER = 36
@@ -96,7 +98,7 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
             _check_listening(address)
             options |= {"address": address}
         try:
-            with contextlib.nullcontext() if debugging else _without_stderr():
+            with contextlib.nullcontext() if debugging else _without_stderr(), _own_sigterm():
                 ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as e:
             first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
@@ -106,6 +108,7 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
                 f"No Ray cluster could be started on this machine: {first}", hint="GLYPH_DEBUG=1 shows what Ray says."
             ) from e
         stack.callback(ray.shutdown)
+        stack.enter_context(exit_on_sigterm())
         if not debugging:
             stack.enter_context(_unheard())
         yield
@@ -134,6 +137,17 @@ def _no_answer(address: str, reason: str) -> ClusterError:
         hint="Give --address auto on a machine of the cluster, or the host and port that ray start printed; Ray and Python must have the "
         f"versions of the cluster (here Ray {importlib.metadata.version('ray')}).",
     )
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM, for which Ray puts one of its own that ends with exit code 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

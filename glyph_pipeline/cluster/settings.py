@@ -34,6 +34,7 @@ def data_settings(ray: ModuleType) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module=r"ray\.data\.")  # advice on numbers of blocks
+            warnings.filterwarnings("ignore", message=".*ray_remote_args.* is deprecated")
             yield
     finally:
         logger.setLevel(level)

@@ -18,14 +18,13 @@ _LOCAL = ("server", "reader", "tokenizer", "cache")
 class Engines:
     """vLLM inside the cluster: each reader starts one, for itself alone, on 127.0.0.1 of the machine it was placed on.
 
-    ``launch`` are arguments of GlyphServer.launch, ``timeout`` (seconds) among them. ``gpus`` and ``cpus`` are what each needs.
+    ``launch`` are arguments of GlyphServer.launch, ``timeout`` (seconds) among them. ``gpus``: how many each needs.
     """
 
     model: str
     profile: str = "auto"
     launch: Mapping[str, Any] = field(default_factory=dict)
     gpus: float = 1
-    cpus: float = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,8 @@ class AskSpec:
     """``pipeline`` are arguments of GlyphPipeline (base_url, model, api_key, sampling, mode and so on); ``concurrency`` is for all
     readers together. Without ``base_url`` and ``engines`` OCR reads. ``store``: a folder of drawn pages, the same path on every machine.
 
-    ``readers``: processes that ask (None: one a machine; with engines one for each that has room; with OCR one for every second core).
+    ``readers``: processes that ask (None: one a machine; with engines one for each that has room; with OCR one for every
+    second core). There are no more of them than ``concurrency``, but for engines, each of which has at least one request.
     """
 
     pipeline: Mapping[str, Any] = field(default_factory=dict)
@@ -63,4 +63,4 @@ class AskSpec:
 
     def shared_by(self, readers: int) -> AskSpec:
         """The same, with each of ``readers`` its part of the requests at a time."""
-        return replace(self, readers=readers, concurrency=max(1, -(-self.concurrency // readers)))
+        return replace(self, readers=readers, concurrency=max(1, self.concurrency // readers))

@@ -42,17 +42,25 @@ class Fatal:
     error: GlyphError
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """An item that is not tried again, and why. ``readable``: the driver may look it up in the input."""
+
+    id: str
+    error: GlyphError
+    readable: bool = True
+
+
 # What a row holds behind the stage that draws. A BatchResult is an item that is done with, and passes through what follows.
-Value: TypeAlias = "Drawn | BatchResult | Fatal"
+Value: TypeAlias = "Drawn | BatchResult | GivenUp | Fatal"
 
 
-def check_version(driver: str) -> None:
-    """Raise ClusterError if this machine has another glyph-pipeline than the driver: pages and rows would differ between machines."""
-    if driver != __version__:
-        raise ClusterError(
-            f"The machine {node_name()} has glyph-pipeline {__version__}, the job was begun with {driver}.",
-            hint="Install the same version on every machine of the cluster.",
-        )
+def _other_version(driver: str) -> ClusterError:
+    """Pages and rows would differ between machines."""
+    return ClusterError(
+        f"The machine {node_name()} has glyph-pipeline {__version__}, the job was begun with {driver}.",
+        hint="Install the same version on every machine of the cluster.",
+    )
 
 
 def node_name() -> str:
@@ -69,29 +77,32 @@ def machine() -> str:
     return str(ray.get_runtime_context().get_node_id())
 
 
-def load_rows(table: pa.Table, ledger: Any) -> Iterator[pa.Table]:
-    """The items of units, one a row. Units that had a worker die are left out unless they are a single item: the next pass has them so."""
+def load_rows(table: pa.Table, spec: AskSpec, ledger: Any, driver: str) -> Iterator[pa.Table]:
+    """The items of units, one a row. Units that had a process die are left out unless they are a single item: the next pass has them so."""
     import ray
 
     for value in packed_values(table):
         ids, unit = unpacked(value)  # the unit still packed: what is in it may be what kills
+        if driver != __version__:
+            yield table_of((id, Fatal(_other_version(driver))) for id in ids)
+            continue
         if suspects := ray.get(ledger.begin.remote(LOAD, ids, machine())):
             if len(ids) > 1:
                 continue
             if not ray.get(ledger.begin_alone.remote(LOAD, *suspects)):
-                yield table_of([(ids[0], BadItem(ids[0], _deadly(ids[0], "read")))])
+                yield table_of([(ids[0], GivenUp(ids[0], _deadly(ids[0], "read"), readable=False))])
                 continue
         try:
             yield table_of((item.id, item) for item in unpacked(unit).load())
         except Exception as e:  # also what the user's own metadata needs and this machine has not
-            yield table_of((id, BadItem(id, _not_handed_over(id, e))) for id in ids)
+            yield table_of((id, GivenUp(id, _not_handed_over(id, e))) for id in ids)
         ray.get(ledger.done.remote(LOAD, ids))
 
 
 def _not_handed_over(id: str, error: Exception) -> InputError:
     return InputError(
         f"{id!r} can't be read on the machine {node_name()}: {type(error).__name__}: {error}.",
-        hint="What its metadata is made of must be installed on every machine of the cluster.",
+        hint="What its metadata is made of, if that is more than text and numbers, must be installed on every machine of the cluster.",
     )
 
 
@@ -104,7 +115,7 @@ def draw_rows(table: pa.Table, spec: AskSpec, ledger: Any, driver: str) -> Itera
     for id, value in zip(ids, packed_values(table), strict=True):
         alone = id in suspects
         if alone and not ray.get(ledger.begin_alone.remote(DRAW, id)):
-            yield table_of([(id, BatchResult(id, "", None, _deadly(id, "drew"), 0.0))])
+            yield table_of([(id, GivenUp(id, _deadly(id, "drew")))])
         else:
             yield table_of([(id, _drawn(id, value, spec, driver))])
         if alone:
@@ -113,20 +124,21 @@ def draw_rows(table: pa.Table, spec: AskSpec, ledger: Any, driver: str) -> Itera
 
 
 def _drawn(id: str, value: Any, spec: AskSpec, driver: str) -> Value:
+    if driver != __version__:
+        return Fatal(_other_version(driver))
     try:
-        item: BatchItem | BadItem = unpacked(value)
+        item: BatchItem | BadItem | GivenUp | Fatal = unpacked(value)
     except Exception as e:
-        item = BadItem(id, _not_handed_over(id, e))
+        return GivenUp(id, _not_handed_over(id, e))
     if isinstance(item, BadItem):
         return BatchResult(item.id, "", None, item.error, 0.0)
+    if not isinstance(item, BatchItem):
+        return item
     began = time.monotonic()
     try:
-        check_version(driver)
         # The reader knows the model's own counts; where OCR reads, cl100k_base counts, and here there is a core for it.
         task = DrawTask.of(item, spec.config or {}, GLM_4V, spec.ocr, spec.store)
         return Drawn(replace(item, documents=()), draw(task))
-    except ClusterError as e:
-        return Fatal(e)
     except MemoryError:
         error = GlyphError(f"There is not enough memory to draw {item.id!r}.", hint="Split the document, or use a larger machine.")
     except Exception as e:
@@ -139,7 +151,8 @@ def _drawn(id: str, value: Any, spec: AskSpec, driver: str) -> Value:
 
 def _deadly(id: str, did: str) -> InputError:
     return InputError(
-        f"The process that {did} {id!r} died {TRIES_ALONE} times with nothing else under way; it may have run out of memory.",
+        f"The process that {did} {id!r} died each time, the last {TRIES_ALONE} of them while it was tried apart from the others; it may "
+        "have run out of memory.",
         hint="Split the document, or use machines with more memory.",
     )
 
@@ -159,7 +172,8 @@ class Reading:
         self._pipeline: GlyphPipeline | None = None
         self._fatal: GlyphError | None = None
         try:
-            check_version(driver)
+            if driver != __version__:
+                raise _other_version(driver)
             self._pipeline = self._opened()
         except GlyphError as e:  # told as a row: Ray would try to start this anew, for ever
             self._fatal = e
@@ -187,7 +201,7 @@ class Reading:
         values = await asyncio.gather(*map(self._value, ids, packed_values(table)))
         yield table_of(zip(ids, values, strict=True))
 
-    async def _value(self, id: str, value: Any) -> BatchResult | Fatal:
+    async def _value(self, id: str, value: Any) -> BatchResult | GivenUp | Fatal:
         async with self._gate:
             if self._fatal is not None:
                 return Fatal(self._fatal)
@@ -196,10 +210,13 @@ class Reading:
         async with self._alone, self._gate:  # one suspect at a time: if the process dies again, it is known by whom
             if await self._ledger.begin_alone.remote(ASK, id):
                 return await self._done(id, value)
-        return BatchResult(id, "", None, _deadly(id, "asked about"), 0.0)
+        return GivenUp(id, _deadly(id, "asked about"))
 
-    async def _done(self, id: str, value: Any) -> BatchResult | Fatal:
-        row: Value = await asyncio.to_thread(unpacked, value)
+    async def _done(self, id: str, value: Any) -> BatchResult | GivenUp | Fatal:
+        try:
+            row: Value = await asyncio.to_thread(unpacked, value)
+        except Exception as e:
+            row = GivenUp(id, _not_handed_over(id, e))
         answer = await self._asked(row) if isinstance(row, Drawn) else row
         await self._ledger.done.remote(ASK, [id])
         return answer

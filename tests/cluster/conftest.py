@@ -11,8 +11,8 @@ from tests.support.ray_cluster import TwoNodes, two_nodes
 
 @pytest.fixture
 def cluster() -> Iterator[TwoNodes]:
-    """One whose node the test may kill."""
-    with two_nodes() as nodes:
+    """One whose node the test may kill; the nodes have two cores each, so that drawing and reading need not share one."""
+    with two_nodes(cores=2) as nodes:
         yield nodes
 
 

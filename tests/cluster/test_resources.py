@@ -15,34 +15,47 @@ def nodes(*cores: float, gpus: float = 0) -> list[dict[str, float]]:
     return [{"CPU": count, "GPU": gpus} for count in cores]
 
 
-def test_a_reader_on_each_machine_with_a_core_of_its_own() -> None:
-    assert divided(nodes(8, 8, 8), AskSpec(URL)) == Room(3, 1.0)
-    assert divided(nodes(8, 8, 8), AskSpec(URL, readers=5)) == Room(5, 1.0)
+def test_a_reader_on_each_machine_and_a_core_left_for_each() -> None:
+    assert divided(nodes(8, 8, 8), AskSpec(URL)) == Room(3, 21)
+    assert divided(nodes(8, 8, 8), AskSpec(URL, readers=5)) == Room(5, 19)
 
 
 def test_machines_without_cores_have_no_reader() -> None:
-    assert divided(nodes(0, 4, 4), AskSpec(URL)).readers == 2
+    assert divided(nodes(0, 4, 4), AskSpec(URL)) == Room(2, 6)
+    assert Room(2, 6).reader_cpus > 0
 
 
 def test_small_machines_share_their_cores() -> None:
-    assert divided(nodes(1, 1), AskSpec(URL)) == Room(2, 0.0)
-    assert divided(nodes(2), AskSpec(URL)) == Room(1, 1.0)
-    assert divided(nodes(2), AskSpec(URL, readers=2)) == Room(2, 0.0)
+    assert divided(nodes(1, 1), AskSpec(URL)) == Room(2, 1)
+    assert divided(nodes(2), AskSpec(URL)) == Room(1, 1)
+    assert divided(nodes(2), AskSpec(URL, readers=2)) == Room(2, 1)
+
+
+@pytest.mark.parametrize("spec", [AskSpec(URL), AskSpec(), AskSpec(URL, readers=8)])
+def test_whatever_is_lost_a_task_that_draws_fits_beside_the_readers(spec: AskSpec) -> None:
+    """Ray begins all readers anew on what is left; what they hold there is held for good."""
+    room = divided(nodes(8, 8), spec)
+    assert room.readers * room.reader_cpus + room.draw_cpus <= 1
+
+
+def test_there_are_no_more_readers_than_requests() -> None:
+    assert divided(nodes(8, 8, 8, 8), AskSpec(URL, concurrency=3)).readers == 3
+    assert divided(nodes(2, 2, gpus=1), AskSpec(engines=Engines("m"), concurrency=1)).readers == 2
 
 
 def test_ocr_takes_every_second_core() -> None:
-    assert divided(nodes(8, 8), AskSpec()) == Room(8, 1.0)
-    assert divided(nodes(1), AskSpec()) == Room(1, 0.0)
+    assert divided(nodes(8, 8), AskSpec()) == Room(8, 8)
+    assert divided(nodes(1), AskSpec()) == Room(1, 1)
 
 
 def test_an_engine_for_each_gpu() -> None:
     engines = Engines("zai-org/Glyph")
-    assert divided(nodes(16, 16, gpus=8), AskSpec(engines=engines)) == Room(16, 1.0, 1)
-    assert divided(nodes(16, 16, gpus=8), AskSpec(engines=Engines("m", gpus=4))) == Room(4, 1.0, 4)
+    assert divided(nodes(16, 16, gpus=8), AskSpec(engines=engines)) == Room(16, 16, 1)
+    assert divided(nodes(16, 16, gpus=8), AskSpec(engines=Engines("m", gpus=4))) == Room(4, 28, 4)
     # Three GPUs of each machine can't be part of an engine of four.
     assert divided(nodes(16, 16, gpus=7), AskSpec(engines=Engines("m", gpus=4))).readers == 2
     assert divided(nodes(16, 16, gpus=8), AskSpec(engines=engines, readers=3)).readers == 3
-    assert divided(nodes(4, 4), AskSpec(engines=Engines("m", "cpu", gpus=0))) == Room(2, 1.0)
+    assert divided(nodes(4, 4), AskSpec(engines=Engines("m", "cpu", gpus=0))) == Room(2, 6)
 
 
 def test_what_a_cluster_lacks() -> None:
@@ -54,7 +67,7 @@ def test_what_a_cluster_lacks() -> None:
 
 def test_requests_are_shared_by_the_readers() -> None:
     assert AskSpec(URL, concurrency=16).shared_by(4).concurrency == 4
-    assert AskSpec(URL, concurrency=5).shared_by(2).concurrency == 3
+    assert AskSpec(URL, concurrency=5).shared_by(2).concurrency == 2
     assert AskSpec(URL, concurrency=1).shared_by(8).concurrency == 1
 
 

@@ -68,6 +68,7 @@ def test_parquet_in_parquet_out_over_urls(tmp_path: Path) -> None:
     assert (again.counts, again.drawn.pages) == (report.counts, 0)
 
 
+@pytest.mark.s3
 def test_from_and_to_an_object_store(tmp_path: Path) -> None:
     texts = {f"{n}.txt": prose(n) for n in range(5)}
     (tmp_path / "texts").mkdir()

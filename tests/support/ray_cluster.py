@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,14 +36,14 @@ class TwoNodes:
 
 
 @contextmanager
-def two_nodes(gpus: int = 0) -> Iterator[TwoNodes]:
-    """A cluster that is there for the block; each node says that it has so many GPUs, which Ray believes."""
+def two_nodes(cores: int = 1, gpus: int = 0) -> Iterator[TwoNodes]:
+    """A cluster that is there for the block; each node says that it has so many cores and GPUs, which Ray believes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)  # of the workers, which find what tests hand them
         from ray.cluster_utils import Cluster
 
-        node = {**NODE, "num_gpus": gpus}
+        node = {**NODE, "num_cpus": cores, "num_gpus": gpus}
         cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
         try:
             yield TwoNodes(cluster, cluster.add_node(**node))
@@ -69,3 +70,23 @@ def _die_in(task: str) -> Deadly:
     if task in (here.get_task_name() or "") or (task == "actor" and here.get_actor_id()):
         os.kill(os.getpid(), signal.SIGKILL)
     return Deadly(task)
+
+
+class Watched:
+    """Writes into a file where it is unpickled: the Ray task's name, and whether an actor runs it."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _seen_by, (self.file,)
+
+
+def _seen_by(file: str) -> Watched:
+    import ray
+
+    if ray.is_initialized():
+        here = ray.get_runtime_context()
+        with Path(file).open("a", encoding="utf-8") as seen:
+            seen.write(f"{here.get_task_name()}\t{here.get_actor_id() is not None}\n")
+    return Watched(file)
