@@ -65,9 +65,11 @@ def main() -> int:
     parser.add_argument("--documents", type=int, help="how many [default: 10,000; long: 300; scaling: 1,000]")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of the longest document of long")
     parser.add_argument("--max-model-len", type=int, default=16384, help="context of the tiny model")
-    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--concurrency", type=int, help="requests at a time [default: 16; long: 4]")
     parser.add_argument("--keep", type=Path, help="folder for input and output [default: one that is removed]")
     options = parser.parse_args()
+    # More long prompts at a time than this only get in each other's way on a CPU.
+    options.concurrency = options.concurrency or (4 if options.what == "long" else 16)
     with ExitStack() as stack:
         folder = (options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))).resolve()
         folder.mkdir(parents=True, exist_ok=True)
