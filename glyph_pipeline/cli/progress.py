@@ -45,7 +45,8 @@ class BatchProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # older releases of rich end a bar that never began with an empty line
+            self._bar.stop()
         if self._missing:
             self.notice(self._summary())
 
