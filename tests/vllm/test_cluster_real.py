@@ -49,19 +49,14 @@ def test_the_long_run_in_small(vllm_python: Path, tmp_path: Path) -> None:
 
 
 def test_vllm_inside_the_cluster(tiny_model: Path, vllm_python: Path) -> None:
-    """Two engines, each where Ray finds a GPU, as it was told of two; each on a port of its own. One is lost with its machine, for
-    good, and the other does its work as well. Nothing of them is left."""
+    """Two engines, one a reader, each on a port of its own; nothing of them is left."""
     launch = {"vllm": str(vllm_python), "timeout": START_SECONDS, "max_model_len": 8192}
-    spec = AskSpec({"sampling": Sampling(max_tokens=600)}, EN, concurrency=8, engines=Engines(str(tiny_model), "cpu", launch, gpus=1))
-    results = []
-    with two_nodes(gpus=1) as cluster:
-        for result in ask_many(some_items(40), spec, address=cluster.address):
-            results.append(result)
-            if len(results) == 2:
-                assert len(servers_of(tiny_model)) == 2
-                cluster.kill()
+    engines = Engines(str(tiny_model), "cpu", launch, gpus=0)
+    spec = AskSpec({"sampling": Sampling(max_tokens=600)}, EN, concurrency=8, readers=2, engines=engines)
+    with two_nodes() as cluster:
+        results = list(ask_many(some_items(6), spec, address=cluster.address))
     script = json.loads((tiny_model / "tiny_glyph.json").read_text("utf-8"))
-    assert sorted(result.id for result in results) == sorted(f"item {n}" for n in range(40))
+    assert sorted(result.id for result in results) == sorted(f"item {n}" for n in range(6))
     assert {result.answer.text if result.answer else str(result.error) for result in results} == {script["answer"]}
     wait_for(lambda: not servers_of(tiny_model), "the end of all engines", 60)
 
