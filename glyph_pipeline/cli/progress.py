@@ -17,22 +17,27 @@ _NAMED = 10
 _RETRY_NOTICE_S = 60.0
 
 
+def bar_on(console: Console, quiet: bool) -> Progress:
+    """A bar of things done out of all, their ``rate`` and the time that is left; none where the console is no terminal, or if ``quiet``."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+        speed_estimate_period=300,
+    )
+
+
 class BatchProgress:
     """A bar where standard error is a terminal, notices, and a summary at the end; nothing at all if ``quiet``."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-            speed_estimate_period=300,
-        )
+        self._bar = bar_on(self._console, quiet)
         self._task = self._bar.add_task("Starting", total=None, rate="")
         self._started = time.monotonic()
         self._missing = 0

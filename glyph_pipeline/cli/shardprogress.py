@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from glyph_pipeline.cli.progress import bar_on
 from glyph_pipeline.shards.summary import NAMED, ShardSummary
 
 
@@ -17,17 +17,7 @@ class ShardProgress:
 
     def __init__(self, *, quiet: bool) -> None:
         self._console = Console(stderr=True, highlight=False, quiet=quiet)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-            speed_estimate_period=300,
-        )
+        self._bar = bar_on(self._console, quiet)
         self._task = self._bar.add_task("Dividing the input", total=None, rate="")
         self._started = time.monotonic()
         self._named = self._pages = 0
