@@ -185,3 +185,7 @@ class ClusterError(GlyphError):
     """There is no usable Ray cluster, or it broke off; what is done stays done."""
 
     exit_code = 14
+
+
+class BrokenOffError(ClusterError):
+    """Ray ended a run before it was through. What came of it until then is good, and the rest may be begun anew."""

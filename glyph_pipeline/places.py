@@ -67,9 +67,17 @@ def parent(place: Place) -> str:
 
 def suffix(place: Place) -> str:
     """The end of the name with its dot, in small letters: ``.jsonl``; empty if there is none."""
-    return PurePath(shown(place).rstrip("/")).suffix.lower()
+    return PurePath(_named(place)).suffix.lower()
 
 
 def basename(place: Place) -> str:
-    """The last part of a place's name."""
-    return PurePath(shown(place).rstrip("/")).name
+    """The last part of a place's name; in a chain of URLs (``zip://a.jsonl::s3://b/c.zip``) that of what is meant in the end."""
+    return PurePath(_named(place)).name
+
+
+def _named(place: Place) -> str:
+    text = shown(place)
+    if is_url(place):
+        links = text.split("::")
+        text = next((link for link in links if "://" in link), text)
+    return text.rstrip("/")

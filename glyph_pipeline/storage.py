@@ -47,6 +47,10 @@ __all__ = [
 
 # A put is atomic in these; elsewhere a file is there while it is written, so that it needs another name until it is whole.
 _OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "tos", "hf", "memory"})
+_LOCAL = ("file://", "local://")
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFREG: "file"}
+# What follows the '?' of a web address may be a signature.
+_QUERY = re.compile(r"(https?://[^\s'\"?]*)\?[^\s'\"]*")
 _ACCESS = re.compile(r"credential|forbidden|denied|unauthori[sz]ed|access ?key|signature|refresh|login", re.IGNORECASE)
 
 
@@ -76,15 +80,16 @@ def size(place: Place) -> int:
     return found[1]
 
 
-def open_read(place: Place) -> io.BufferedReader:
-    """A stream of a file's bytes that can seek, to be closed. Reading from it raises InputError or OSError. A file of a web server that
-    sends no parts is copied to this machine first."""
+def open_read(place: Place, ahead: int = 1 << 20) -> io.BufferedReader:
+    """A stream of a file's bytes that can seek, to be closed; of a URL so many bytes are fetched ``ahead`` of what is read. Reading from it
+    raises InputError or OSError. A file of a web server that sends no parts is copied to this machine first."""
     if not is_url(place):
         with _reading(place):
             return Path(place).open("rb")
     with _reading(place):
+        _require_file(place)
         fs, path = _filesystem(place)
-        return io.BufferedReader(_Remote(place, fs, path), 1 << 16)
+        return io.BufferedReader(_Remote(place, fs, path, ahead), 1 << 16)
 
 
 def read_bytes(place: Place) -> bytes:
@@ -92,6 +97,7 @@ def read_bytes(place: Place) -> bytes:
     with _reading(place):
         if not is_url(place):
             return Path(place).read_bytes()
+        _require_file(place)
         fs, path = _filesystem(place)
         return bytes(fs.cat_file(path))
 
@@ -125,11 +131,17 @@ def writing(place: Place) -> Iterator[BinaryIO]:
         handle, temporary = tempfile.mkstemp(prefix="glyph-")
     try:
         with os.fdopen(handle, "wb") as stream:
-            yield stream
-        with _writing(place):
-            _put(fs, temporary, path)
+            if Path(f"/proc/self/fd/{handle}").exists():  # so that it goes away with this process, however that ends
+                Path(temporary).unlink()
+                temporary = f"/proc/self/fd/{handle}"
+            with _kept(place):
+                yield stream
+                stream.flush()
+            with _writing(place):
+                _put(fs, temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if not temporary.startswith("/proc/"):
+            Path(temporary).unlink(missing_ok=True)
 
 
 def write_whole(place: Place, data: bytes) -> None:
@@ -174,8 +186,11 @@ def _filesystem(place: Place) -> tuple[Any, str]:
 
 
 def _is_object_store(fs: Any) -> bool:
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-    return not protocols.isdisjoint(_OBJECT_STORES)
+    return not _protocols(fs).isdisjoint(_OBJECT_STORES)
+
+
+def _protocols(fs: Any) -> set[str]:
+    return {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
 
 
 def _found(place: Place) -> tuple[bool, int | None] | None:
@@ -184,12 +199,22 @@ def _found(place: Place) -> tuple[bool, int | None] | None:
         try:
             if not is_url(place):
                 there = Path(place).stat()
-                return stat.S_ISDIR(there.st_mode), there.st_size
-            fs, path = _filesystem(place)
-            info = fs.info(path)
-            return info["type"] == "directory", info.get("size")
+                kind, size = _KINDS.get(stat.S_IFMT(there.st_mode), "other"), there.st_size
+            else:
+                fs, path = _filesystem(place)
+                info = fs.info(path)
+                kind, size = info["type"], info.get("size")
+            if kind == "other":
+                raise InputError(f"{shown(place)!r} is a pipe, a socket or a device, not a file.", hint="Give a file with text in it.")
+            return kind == "directory", size
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+def _require_file(place: Place) -> None:
+    """Raise InputError for what could be read for ever; only this machine has such things."""
+    if str(place).startswith(_LOCAL) and is_folder(place):
+        raise IsADirectoryError(21, os.strerror(21))
 
 
 def _put(fs: Any, source: str, path: str) -> None:
@@ -211,6 +236,9 @@ def _put(fs: Any, source: str, path: str) -> None:
 def _move(fs: Any, source: str, target: str) -> None:
     from fsspec import AbstractFileSystem
 
+    if "file" in _protocols(fs):  # whose mv is new
+        Path(source).replace(target)
+        return
     if type(fs).mv is AbstractFileSystem.mv:  # a copy, which would take '*' and '[' in a name for a pattern
         fs.cp_file(source, target)
         fs.rm_file(source)
@@ -229,8 +257,8 @@ def _remote_files(folder: Place) -> Iterator[tuple[str, int]]:
     root = root.rstrip("/")
     if _is_object_store(fs):  # one listing for all that begin so, in place of one a folder
         for name, info in fs.find(root, detail=True).items():
-            if info["type"] == "file" and name.startswith(f"{root}/") and not name.endswith("/"):
-                yield name[len(root) + 1 :], int(info["size"] or 0)
+            if info["type"] == "file" and name.startswith(f"{root}/" if root else "") and not name.endswith("/"):
+                yield name[len(root) :].lstrip("/"), int(info["size"] or 0)
         return
     if fs.info(root)["type"] != "directory":
         raise NotADirectoryError(20, os.strerror(20))
@@ -245,7 +273,7 @@ def _remote_files(folder: Place) -> Iterator[tuple[str, int]]:
                 except FileNotFoundError:
                     info = {"size": 0, "type": "file"}
             if info["type"] == "file":
-                yield name[len(root) + 1 :], int(info["size"] or 0)
+                yield name[len(root) :].lstrip("/"), int(info["size"] or 0)
             elif info["type"] == "directory" and not link:
                 waiting.append(name)
 
@@ -269,9 +297,9 @@ def _local_files(folder: Path) -> Iterator[tuple[str, int]]:
 class _Remote(io.RawIOBase):
     """A stream of fsspec's, whose errors are of as many kinds as there are packages."""
 
-    def __init__(self, place: Place, fs: Any, path: str) -> None:
+    def __init__(self, place: Place, fs: Any, path: str, ahead: int) -> None:
         self._place, self._fs, self._path = place, fs, path
-        self._stream = fs.open(path, "rb")
+        self._stream = fs.open(path, "rb", block_size=ahead)  # s3fs would fetch 50 MB, for one line
         if getattr(self._stream, "size", 0) is None:  # fsspec's sign of a web server that sends no parts of files
             self._copy()
 
@@ -347,6 +375,17 @@ def _writing(place: Place) -> Iterator[None]:
         raise OutputError(f"{shown(place)!r} can't be written: {_reason(e)}.", hint=hint) from e
 
 
+@contextmanager
+def _kept(place: Place) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise OutputError(
+            f"{shown(place)!r} can't be kept in {tempfile.gettempdir()!r} until it is whole: {e.strerror or e}.",
+            hint="Make room there, or name another folder by the environment variable TMPDIR.",
+        ) from e
+
+
 def no_such(place: Place) -> InputError:
     """The error that says that nothing is there."""
     return InputError(f"There is no file or folder {shown(place)!r}.", hint="Check the path.")
@@ -354,7 +393,7 @@ def no_such(place: Place) -> InputError:
 
 def _reason(error: Exception) -> str:
     """In one line, without what only the program's author can read."""
-    words = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
+    words = _QUERY.sub(r"\1", getattr(error, "strerror", None) or str(error)).strip().splitlines()
     return words[0].rstrip(".") if words else type(error).__name__
 
 

@@ -220,7 +220,7 @@ def killed(folder: Path, source: Path, url: str, options: argparse.Namespace) ->
         f"the local engine's; status {', '.join(statuses)}\n"
         f"Ray, two nodes of one core, one killed: {ray_seconds:.1f} s; local engine, the whole machine: {local_seconds:.1f} s"
     )
-    return 1 if not lost or missing or differing or len(expected) != len(ids) or statuses != ["ok"] else 0
+    return 1 if not lost or lost[0] == len(ids) or missing or differing or len(expected) != len(ids) or statuses != ["ok"] else 0
 
 
 def scaling(folder: Path, source: Path, url: str, options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import http.server
 import os
@@ -240,6 +241,25 @@ for move in (storage.read_bytes, storage.exists, storage.list_files, storage.mak
         "Opening 's3://b/a' needs the extra 'data' (the package 'fsspec' is not installed). Install it: pip install 'glyph-pipeline[data]'"
     }
     assert MissingExtraError.exit_code == 6
+
+
+def test_no_room_for_what_goes_to_a_url(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"can't be kept in .*No space left.*TMPDIR"), storage.writing(f"file://{tmp_path}/a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_no_temporary_file(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from glyph_pipeline import storage
+with storage.writing(f"memory://a") as stream:
+    stream.write(b"x" * 1_000_000)
+    stream.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -6,8 +6,10 @@ import os
 import stat
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from typing_extensions import Self
 
 from glyph_pipeline import storage
 from glyph_pipeline.batch.fields import unreadable
@@ -42,6 +44,10 @@ class FolderUnit(Unit):
     def load(self) -> Iterator[BatchItem | BadItem]:
         """The items; their files are read when their turn comes."""
         return map(self.folder.item, self.ids)
+
+    def only(self, ids: Collection[str]) -> Self:
+        """Some of them."""
+        return replace(self, ids=tuple(id for id in self.ids if id in ids))
 
 
 def folder_items(place: str | Path, files: Sequence[tuple[str, int]], question: str, encoding: str | None) -> Items:
@@ -101,6 +107,12 @@ def _real(place: str | Path) -> str:
         return os.path.realpath(place)
     url = str(place)
     return os.path.realpath(url[len(_LOCAL) :]) if url.startswith(_LOCAL) else url.rstrip("/")
+
+
+def is_below(place: str | Path, folder: str | Path) -> bool:
+    """Whether a place lies in a folder, and is not that folder itself."""
+    inner, outer = _real(place), _real(folder)
+    return inner != outer and _below(inner, {outer})
 
 
 def _below(place: str, folders: Collection[str]) -> bool:

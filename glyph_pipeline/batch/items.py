@@ -46,11 +46,7 @@ def read_items(
         raise UsageError("A batch can't be read from standard input: it is read twice, and again to resume.", hint="Name a file.")
     if questions and question is not None and (fault := question_fault(question)):
         raise UsageError(f"The question {fault}.", hint="Give a question to ask about each item.")
-    if encoding is not None:
-        try:
-            codecs.lookup(encoding)
-        except LookupError:
-            raise EncodingError(f"There is no encoding {encoding!r}.", hint="Examples: utf-8, latin-1, cp1252, utf-16.") from None
+    require_encoding(encoding)
     place = path if storage.is_url(path) else Path(path)
     if _is_folder(place):
         return _items_of_folder(place, question, encoding, leave_out, questions)
@@ -60,12 +56,20 @@ def read_items(
     if storage.suffix(place) in jsonlines.SUFFIXES:
         return JsonLines(place, repr(storage.shown(path)), common).items()
     if storage.suffix(place) == SUFFIX:
-        return Parquet(question, encoding, questions).items(storage.parent(path), [storage.basename(path)])
+        return Parquet(question, encoding, questions).items_of_file(path)
     raise InputError(
         f"{storage.shown(path)!r} is neither a folder nor JSON Lines (one object a line, in a file that ends with .jsonl or .ndjson) "
         "nor Parquet (.parquet).",
         hint="Rename it if it is JSON Lines; for text files, name their folder.",
     )
+
+
+def require_encoding(encoding: str | None) -> None:
+    """Raise EncodingError if there is none of that name."""
+    try:
+        codecs.lookup(encoding or "utf-8")
+    except LookupError:
+        raise EncodingError(f"There is no encoding {encoding!r}.", hint="Examples: utf-8, latin-1, cp1252, utf-16.") from None
 
 
 def _is_folder(place: str | Path) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import io
 from array import array
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from typing_extensions import Self
 
 from glyph_pipeline import storage
 from glyph_pipeline.batch.fields import Common, item_of, parsed_object, string, unreadable
@@ -16,6 +18,10 @@ from glyph_pipeline.batch.values import BadItem, BatchItem, DocumentFile, Items,
 from glyph_pipeline.errors import InputError
 
 SUFFIXES = (".jsonl", ".ndjson")
+
+
+# Bytes of a file at a URL that are fetched at a time when all of it is read, and of a few lines at least.
+_AHEAD, _LEAST_AHEAD = 8 << 20, 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +37,9 @@ class JsonLines:
         index = _Index(self)
         return Items(index.ids, index.read, index.divide)
 
-    def open(self) -> io.BufferedReader:
-        """The stream of its bytes. Raises InputError or OSError."""
-        return storage.open_read(self.place) if storage.is_url(self.place) else Path(self.place).open("rb")
+    def open(self, ahead: int = _AHEAD) -> io.BufferedReader:
+        """The stream of its bytes, see :func:`storage.open_read`. Raises InputError or OSError."""
+        return storage.open_read(self.place, ahead) if storage.is_url(self.place) else Path(self.place).open("rb")
 
     def read(self) -> Iterator[tuple[int, int, int, BatchItem | BadItem]]:
         """(line number, offset, bytes, item) of each line that is not blank. Raises InputError."""
@@ -84,9 +90,9 @@ class LinesUnit(Unit):
 
     def load(self) -> Iterator[BatchItem | BadItem]:
         """The items, from these lines alone."""
-        read = 0
         try:
-            with self.lines.open() as stream:
+            span = self.offsets[-1] + self.lengths[-1] - self.offsets[0]
+            with self.lines.open(max(_LEAST_AHEAD, min(span, _AHEAD))) as stream:
                 at = 0
                 for id, number, offset, length in zip(self.ids, self.numbers, self.offsets, self.lengths, strict=True):
                     if offset != at:
@@ -94,14 +100,23 @@ class LinesUnit(Unit):
                     at = offset + length
                     held = [stream.read(length)]
                     item = self.lines.item(number, held)
-                    read += 1
-                    yield item if item.id == id else BadItem(id, self.lines.changed())
+                    if item.id != id:
+                        raise self.lines.changed()
+                    yield item
                     del item
-        except (InputError, OSError) as e:
-            error = unreadable(self.lines.place, e) if isinstance(e, OSError) else e
-            error.__traceback__ = error.__context__ = None
-            for id in self.ids[read:]:
-                yield BadItem(id, error)
+        except OSError as e:
+            raise unreadable(self.lines.place, e) from e
+
+    def only(self, ids: Collection[str]) -> Self:
+        """Some of them."""
+        kept = [position for position, id in enumerate(self.ids) if id in ids]
+        numbers, offsets, lengths = (chosen(each, kept) for each in (self.numbers, self.offsets, self.lengths))
+        return replace(self, ids=tuple(self.ids[position] for position in kept), numbers=numbers, offsets=offsets, lengths=lengths)
+
+
+def chosen(numbers: array[int], positions: Sequence[int]) -> array[int]:
+    """The numbers at these positions."""
+    return array("q", map(numbers.__getitem__, positions))
 
 
 class _Index:
@@ -145,7 +160,7 @@ class _Index:
     def divide(self, wanted: Callable[[str], bool], max_items: int, max_bytes: int) -> Iterator[Unit]:
         weighed = ((position, size) for position, size in enumerate(self._sizes()) if wanted(self.ids[position]))
         for group, size in grouped(weighed, max_items, max_bytes):
-            numbers, offsets, lengths = (array("q", map(each.__getitem__, group)) for each in (self._numbers, self._offsets, self._lengths))
+            numbers, offsets, lengths = (chosen(each, group) for each in (self._numbers, self._offsets, self._lengths))
             yield LinesUnit(tuple(map(self.ids.__getitem__, group)), size, self._lines, numbers, offsets, lengths)
 
     def _sizes(self) -> Iterator[int]:

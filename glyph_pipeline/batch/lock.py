@@ -13,8 +13,10 @@ from glyph_pipeline.errors import OutputError
 
 
 def files_of(path: str | Path) -> tuple[Path, Path]:
-    """The file or the folder that is written for a local output (links followed), and the lock beside it."""
+    """The file or the folder that is written for a local output (links followed), and the lock beside it. Raises OutputError for ``/``."""
     real = Path(os.path.realpath(path))
+    if not real.name:
+        raise OutputError(f"{str(path)!r} is no place for an output.", hint="Name a file, or a folder of its own, with --output.")
     return real, real.with_name(real.name + ".lock")
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import uuid
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from typing_extensions import Self
 
 from glyph_pipeline import storage
 from glyph_pipeline.batch.fields import Common, item_of, string
 from glyph_pipeline.batch.rowgroups import RowGroup, Rows, borrowed, paths_of, scan
 from glyph_pipeline.batch.units import file_size, grouped
 from glyph_pipeline.batch.values import BadItem, BatchItem, Items, Unit
-from glyph_pipeline.errors import InputError
+from glyph_pipeline.errors import EncodingError, InputError
 
 SUFFIX = ".parquet"
 # Files of an object store that are opened at a time: each takes a few requests.
@@ -38,6 +40,15 @@ def parquet_files(place: str | Path, names: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class _File:
+    """A file: its absolute path or URL, what it is called in messages, and in the ids of rows that have none."""
+
+    place: str
+    shown: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parquet:
     """How rows become items. Their paths are relative to the folder that their file lies in. ``run`` tells one opening from another:
     a process that served an earlier one must not go on with what that left open."""
@@ -50,7 +61,18 @@ class Parquet:
     def items(self, folder: str | Path, names: Sequence[str]) -> Items:
         """The items of these files of a folder. Raises InputError if one can't be read, has columns that no item has, if there is no
         row, or one id twice."""
-        index = _Index(self, folder, names)
+        # Absolute: the working folder may be another one before a row's turn comes.
+        root = folder if storage.is_url(folder) else Path(folder).absolute()
+        return self._items([_File(storage.below(root, name), storage.shown(storage.below(folder, name)), name) for name in names])
+
+    def items_of_file(self, place: str | Path) -> Items:
+        """Its items; see :meth:`items`."""
+        return self._items(
+            [_File(str(place if storage.is_url(place) else Path(place).absolute()), storage.shown(place), storage.basename(place))]
+        )
+
+    def _items(self, files: Sequence[_File]) -> Items:
+        index = _Index(self, files)
         return Items(index.ids, index.read, index.divide)
 
     @property
@@ -84,40 +106,47 @@ class RowsUnit(Unit):
         """The items, from these row groups alone; the next unit of this process goes on in the last one where this ends."""
         ids = iter(self.ids)
         for group, numbers in self.parts:
-            wanted = list(itertools.islice(ids, len(numbers)))
-            read = 0
-            try:
-                with borrowed(group, numbers[0], self.parquet.unneeded, self.parquet.run) as rows:
-                    for id, row in zip(wanted, numbers, strict=True):
-                        item = self.parquet.item(rows, row, id)
-                        read += 1
-                        yield item if item.id == id else BadItem(id, group.changed())
-                        del item
-            except InputError as e:
-                e.__traceback__ = e.__context__ = None
-                for id in wanted[read:]:
-                    yield BadItem(id, e)
+            with borrowed(group, numbers[0], self.parquet.unneeded, self.parquet.run) as rows:
+                for row in numbers:
+                    id = next(ids)
+                    item = self.parquet.item(rows, row, id)
+                    if item.id != id:
+                        raise group.changed()
+                    yield item
+                    del item
+
+    def only(self, ids: Collection[str]) -> Self:
+        """Some of them."""
+        rows = [(group, row) for group, numbers in self.parts for row in numbers]
+        kept = [(id, *row) for id, row in zip(self.ids, rows, strict=True) if id in ids]
+        return replace(self, ids=tuple(id for id, _, _ in kept), parts=_parts((group, row) for _, group, row in kept))
+
+
+def _parts(rows: Iterable[tuple[RowGroup, int]]) -> tuple[tuple[RowGroup, array[int]], ...]:
+    """Rows that follow each other, by their row groups."""
+    groups = itertools.groupby(rows, lambda each: each[0])
+    return tuple((group, array("q", (row for _, row in each))) for group, each in groups)
 
 
 class _Index:
     """The row groups of some files, and the ids of their rows."""
 
-    def __init__(self, parquet: Parquet, folder: str | Path, names: Sequence[str]) -> None:
+    def __init__(self, parquet: Parquet, files: Sequence[_File]) -> None:
         self.ids: list[str] = []
         self._parquet = parquet
         self._groups: list[RowGroup] = []
         seen: set[str] = set()
-        for name, groups in zip(names, _scanned(folder, names), strict=True):
+        for file, groups in zip(files, _scanned(files), strict=True):
             for group, given in groups:
                 self._groups.append(group)
                 for row in range(group.rows):
-                    id = (given[row] if given is not None else None) or f"{name} row {group.before + row + 1}"
+                    id = (given[row] if given is not None else None) or f"{file.name} row {group.before + row + 1}"
                     if id in seen:
                         raise self._twice(id)
                     seen.add(id)
                     self.ids.append(id)
         if not self.ids:
-            raise InputError(f"{storage.shown(storage.below(folder, names[0]))!r} has no rows.", hint="Write one row an item.")
+            raise InputError(f"{files[0].shown!r} has no rows.", hint="Write one row an item.")
 
     def read(self) -> Iterator[BatchItem | BadItem]:
         """The items, holding a few rows at a time."""
@@ -128,17 +157,21 @@ class _Index:
                     yield self._parquet.item(rows, row, next(ids))
 
     def divide(self, wanted: Callable[[str], bool], max_items: int, max_bytes: int) -> Iterator[Unit]:
-        """The units, see :meth:`Items.units`. A row counts as the average of its row group, and with the file of this machine that it names."""
+        """The units, see :meth:`Items.units`. A row counts as the average of its row group, in which a text that
+        is repeated may count once, and with the file of this machine that it names."""
         weighed = (((id, group, row), size) for id, group, row, size in self._weighed() if wanted(id))
         for run, size in grouped(weighed, max_items, max_bytes):
-            parts = tuple((group, array("q", (row for _, _, row in rows))) for group, rows in itertools.groupby(run, lambda each: each[1]))
+            parts = _parts((group, row) for _, group, row in run)
             yield RowsUnit(tuple(id for id, _, _ in run), size, self._parquet, parts)
 
     def _weighed(self) -> Iterator[tuple[str, RowGroup, int, int]]:
         ids = iter(self.ids)
         for group in self._groups:
             folder = storage.parent(group.place)
-            paths = paths_of(group) if group.paths else []
+            try:
+                paths = paths_of(group) if group.paths else []
+            except EncodingError:  # the row in question is told when its turn comes
+                paths = []
             for row in range(group.rows):
                 path = paths[row] if paths else None
                 yield next(ids), group, row, group.row_size + (file_size(storage.join(folder, path)) if path else 0)
@@ -153,15 +186,12 @@ class _Index:
         )
 
 
-def _scanned(folder: str | Path, names: Sequence[str]) -> Iterator[list[tuple[RowGroup, list[str | None] | None]]]:
-    # Absolute: the working folder may be another one before a row's turn comes.
-    root = folder if storage.is_url(folder) else Path(folder).absolute()
+def _scanned(files: Sequence[_File]) -> Iterator[list[tuple[RowGroup, list[str | None] | None]]]:
+    def scanned(file: _File) -> list[tuple[RowGroup, list[str | None] | None]]:
+        return scan(file.place, repr(file.shown))
 
-    def scanned(name: str) -> list[tuple[RowGroup, list[str | None] | None]]:
-        return scan(storage.below(root, name), repr(storage.shown(storage.below(folder, name))))
-
-    if not storage.is_url(folder):
-        yield from map(scanned, names)
+    if not storage.is_url(files[0].place):
+        yield from map(scanned, files)
         return
     with ThreadPoolExecutor(_OPENERS) as openers:
-        yield from openers.map(scanned, names)
+        yield from openers.map(scanned, files)

@@ -162,7 +162,9 @@ class ParquetParts(PartFormat):
             ids = table.column("id").to_pylist()
             for row, id in json.loads((file.schema_arrow.metadata or {}).get(_ESCAPED_IDS, b"{}")).items():
                 ids[int(row)] = id
-        except (pa.ArrowException, UnicodeDecodeError) as e:
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as e:
+            if isinstance(e, OSError) and e.errno is not None:  # else it is Arrow's, of what is in the file
+                raise
             raise ValueError(f"it can't be read as Parquet: {str(e).strip().splitlines()[0]}") from e
         return table, ids
 
@@ -216,4 +218,9 @@ def _escaped(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return re.sub(r"\\u([0-9a-f]{4})|\\.", lambda found: chr(int(found[1], 16)) if found[1] else _MEANT[found[0]], text)
+    def meant(found: re.Match[str]) -> str:
+        if found[1] is None and found[0] not in _MEANT:
+            raise ValueError(f"it has {found[0]!r} in its id, which is no escape")
+        return chr(int(found[1], 16)) if found[1] else _MEANT[found[0]]
+
+    return re.sub(r"\\u([0-9a-f]{4})|\\.", meant, text)

@@ -95,7 +95,7 @@ class PartStore:
         self._open = False
         self._due = 0.0
         self._timer: threading.Thread | None = None
-        self._broken: BaseException | None = None
+        self._broken = False
 
     def __enter__(self) -> PartStore:
         self._format.require()
@@ -131,17 +131,13 @@ class PartStore:
         """Take a record; it is written with others, see the class. Thread-safe.
 
         Raises ValueError for what is no record (``id``, ``status``, JSON), can't be written in this format, or has an id that is
-        already there; and OutputError if a part could not be written, by this or since the last call. Records that were taken are
-        kept, and tried again.
+        already there; and OutputError if a part can't be written. The record is taken all the same, and tried again with the next.
         """
         id, line = record_line(record)
         row = self._format.row(record, line)
         with self._changed:
             if not self._open:
                 raise ValueError("The store is not open.")
-            if self._broken is not None:
-                error, self._broken = self._broken, None
-                raise error
             if id in self._ids or id in self.done:
                 raise ValueError(f"There is a record of {id!r} already.")
             self._ids.add(id)
@@ -149,7 +145,8 @@ class PartStore:
             part.rows.append(row)
             part.size += len(line)
             records, size, _ = self._limits
-            if len(part.rows) >= records or part.size >= size:
+            if self._broken or len(part.rows) >= records or part.size >= size:
+                self._broken = False
                 with _as_output():
                     self._flush()
 
@@ -160,12 +157,10 @@ class PartStore:
             raise OutputError("Results can't go to standard output: nothing could be resumed.", hint="Name a folder.")
         storage.make_folder(self._place)
         if not storage.is_url(self.folder):
-            real, beside = files_of(self._place)
+            _, beside = files_of(self._place)
             lock = RunLock(beside, Path(self.folder))
             lock.take()
             self._lock = lock
-            for left in real.glob(f"{_TEMPORARY}*"):  # by a run that was killed
-                left.unlink(missing_ok=True)
         probe = storage.below(self._place, f"{_TEMPORARY}{self._run}")  # now, not when the first answers are there
         storage.write_whole(probe, b"")
         storage.remove(probe)
@@ -185,12 +180,15 @@ class PartStore:
             counts.append(len(rows))
             if any(status == "failed" for _, status in rows):
                 failed.append(name)
+        self._there = set(names)  # what arrives while they are read is another run's
         if self._retry_failed:
             for name in failed:
                 self._remove_failed(name)
             found = {id: status for id, status in found.items() if status != "failed"}
         self.done = MappingProxyType(found)
-        self._there = self._listed()
+        if not storage.is_url(self.folder):
+            for left in Path(self._place).glob(f"{_TEMPORARY}*"):  # by a run that was killed
+                left.unlink(missing_ok=True)
         self._number = max((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), default=0)
 
     def _listed(self) -> set[str]:
@@ -231,6 +229,7 @@ class PartStore:
             storage.write_whole(place, data)
         else:
             storage.remove(place)
+            self._there.discard(name)
 
     # -- writing ---------------------------------------------------------------------------------------------------------------
 
@@ -275,9 +274,9 @@ class PartStore:
                 try:
                     with _as_output():
                         self._flush()
-                    self._broken = None
-                except BaseException as e:
-                    self._broken = e
+                    self._broken = False
+                except BaseException:  # the next record tries again, and tells if that fails too
+                    self._broken = True
                     self._due = time.monotonic() + self._limits[2]
 
     def _check_runs(self) -> None:

@@ -168,7 +168,10 @@ def _opened(place: str, name: str) -> Iterator[tuple[Any, str]]:
         raise MissingExtraError("Reading Parquet files", "data", package="pyarrow") from None
     with _told(name, place), ExitStack() as stack:
         stream = stack.enter_context(storage.open_read(place))
-        file = pq.ParquetFile(stream, buffer_size=_BUFFER)
+        about = pq.read_metadata(stream)
+        texts = {about.schema.column(number).path for number in range(about.num_columns)} & {*KEYS}
+        # As dictionaries, texts that are repeated take as little room here as in the file, on whose size the number of rows depends.
+        file = pq.ParquetFile(stream, metadata=about, buffer_size=_BUFFER, read_dictionary=sorted(texts))
         stream.seek(-8, io.SEEK_END)
         length = int.from_bytes(stream.read(4), "little")
         stream.seek(-8 - length, io.SEEK_END)

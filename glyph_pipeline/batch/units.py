@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+from typing_extensions import Self
 
 from glyph_pipeline import storage
 from glyph_pipeline.batch.values import BadItem, BatchItem, DocumentFile, Items, Unit
@@ -26,6 +28,11 @@ class InlineUnit(Unit):
     def load(self) -> Iterator[BatchItem | BadItem]:
         """The items."""
         return iter(self.items)
+
+    def only(self, ids: Collection[str]) -> Self:
+        """Some of them."""
+        items = tuple(item for item in self.items if item.id in ids)
+        return replace(self, ids=tuple(item.id for item in items), items=items)
 
 
 def units_of(

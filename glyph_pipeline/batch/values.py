@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from typing_extensions import Self
 
 from glyph_pipeline import storage
 from glyph_pipeline.document import Document
@@ -76,8 +78,12 @@ class Unit(ABC):
 
     @abstractmethod
     def load(self) -> Iterator[BatchItem | BadItem]:
-        """Exactly the items with these ids, in this order, read now. One that is no longer in its place is a BadItem, as are all if the
-        input can't be read. Raises MissingExtraError if something that reads it is not installed here."""
+        """Exactly the items with these ids, in this order, read now. Raises InputError if the input can't be read, or has other items
+        there than when it was opened, and MissingExtraError if something that reads it is not installed here."""
+
+    @abstractmethod
+    def only(self, ids: Collection[str]) -> Self:
+        """Those of the items whose ids are among these, of which there must be one; the others are not read. ``size`` stays."""
 
 
 class Items:

@@ -23,6 +23,8 @@ from glyph_pipeline.rendering.renderer import Renderer
 from glyph_pipeline.tokens.text import Cl100kTokenizer, TextTokenizer
 from glyph_pipeline.tokens.vision import VisionArithmetic
 
+_FONT_KEYS = ("font", "font-path", "font_path")
+
 
 @dataclass(frozen=True, slots=True)
 class DrawTask:
@@ -85,6 +87,21 @@ def draw(task: DrawTask) -> DrawnItem:
 def config_for(documents: Sequence[Document], config: RenderConfig | Mapping[str, Any]) -> RenderConfig:
     """The configuration, or the preset for the documents' texts with these changes."""
     return config if isinstance(config, RenderConfig) else RenderConfig.for_texts((document.text for document in documents), config)
+
+
+def with_absolute_font(config: RenderConfig | Mapping[str, Any]) -> RenderConfig | Mapping[str, Any]:
+    """The same, with the path of a font file absolute: the working folder is another one on other machines, or in a later run."""
+    if isinstance(config, RenderConfig):
+        return config.replace(font=_absolute(config.font))
+    return {key: _absolute(value) if key in _FONT_KEYS and isinstance(value, str) else value for key, value in config.items()}
+
+
+def _absolute(font: str) -> str:
+    try:
+        path = Path(font).expanduser()
+        return str(path.absolute()) if path.is_file() else font
+    except (OSError, RuntimeError, ValueError):
+        return font  # whoever opens it says what is wrong
 
 
 class _NotCounted:

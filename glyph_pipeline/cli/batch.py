@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,10 +82,8 @@ def batch(
     from glyph_pipeline.batch import open_results, places_of, read_items
     from glyph_pipeline.cli.choice import Asking
     from glyph_pipeline.cli.progress import BatchProgress
-    from glyph_pipeline.storage import is_url
 
-    left_out = places_of(output) if is_url(source) or Path(source).is_dir() else ()
-    items = read_items(source, question=question, encoding=encoding, leave_out=left_out)
+    items = read_items(source, question=question, encoding=encoding, leave_out=places_of(output))
     asking = Asking.of(options)
     store = open_results(output, retry_failed=retry_failed, format=output_format)
     shown = 0

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from glyph_pipeline.batch.items import BadItem, BatchItem, Items
 from glyph_pipeline.batch.result import BatchResult
 from glyph_pipeline.batch.units import units_of
+from glyph_pipeline.batch.worker import with_absolute_font
 from glyph_pipeline.cluster.ledger import Ledger
-from glyph_pipeline.cluster.resources import Room, room_of
+from glyph_pipeline.cluster.resources import Room, engines_fit, room_of
 from glyph_pipeline.cluster.rows import packed, table_of
-from glyph_pipeline.cluster.running import beside_driver, in_blocks, streamed
+from glyph_pipeline.cluster.running import beside_driver, breaking_off, in_blocks, streamed
 from glyph_pipeline.cluster.session import session
 from glyph_pipeline.cluster.settings import BLOCK_BYTES, data_settings
 from glyph_pipeline.cluster.spec import AskSpec
 from glyph_pipeline.cluster.stages import Fatal, GivenUp, Reading, draw_rows, load_rows
-from glyph_pipeline.errors import ClusterError, UsageError
+from glyph_pipeline.errors import BrokenOffError, ClusterError, UsageError
 from glyph_pipeline.reading.reader import Retrying
 from glyph_pipeline.version import __version__
 
@@ -30,8 +33,9 @@ _MOST_ITEMS = 32
 # Tasks that each reader gets at least, if there are so many items: the last of them should not keep one reader busy and the others idle.
 _TASKS_EACH = 16
 _NOTICE_S = 1.0
-# Passes in which nothing came of single items, before they are given up.
+# Passes in which nothing came of single items, before so few of them are given up, or else the job is.
 _BARREN = 2
+_FEW = 8
 
 
 def ask_many(
@@ -63,9 +67,10 @@ def ask_many(
         raise UsageError(f"Two items have the id {again!r}; results are told apart by it.", hint="Give each an id of its own.")
     if not missing:
         return
-    with session(address, num_cpus=num_cpus) as ray, data_settings(ray):
-        job = _Job(ray, spec, room_of(ray, spec))
-        with job.notices(on_retry, on_notice):
+    with session(address, num_cpus=num_cpus) as ray, breaking_off(ray):
+        room = room_of(ray, spec)
+        # A machine may be lost while an engine starts there; the others go on.
+        with data_settings(ray, deaths=room.readers), _Job(ray, spec, room).told(on_retry, on_notice) as job:
             yield from job.results(source, missing)
 
 
@@ -73,38 +78,46 @@ class _Job:
     def __init__(self, ray: ModuleType, spec: AskSpec, room: Room) -> None:
         self._ray = ray
         self._room = room
+        spec = spec if spec.config is None else replace(spec, config=with_absolute_font(spec.config))
         self._spec = spec.shared_by(room.readers)
         self._ledger = beside_driver(ray, Ledger)
-        self._delivered = False
 
     def results(self, source: Items | Sequence[BatchItem | BadItem], missing: dict[str, None]) -> Iterator[BatchResult]:
-        """Passes over what is missing, until nothing is. Ray gives up a block now and then; what was in it goes alone in the next pass."""
+        """Passes over what is missing, until nothing is. Ray gives up a block now and then, or all of a pass, if an object was lost that it
+        can't make anew; what was in it goes alone in the next pass."""
         most = max(1, min(_MOST_ITEMS, len(missing) // (_TASKS_EACH * self._room.readers)))
-        barren = 0
+        barren, delivered = 0, False
         while missing:
             before = len(missing)
             units = units_of(source, missing.__contains__, max_items=most, max_bytes=BLOCK_BYTES)
-            with closing(self._pass([table_of([("", (unit.ids, packed(unit)))]) for unit in units])) as values:
-                for value in values:
-                    if isinstance(value, Fatal):
-                        raise value.error
-                    if value.id in missing:
-                        del missing[value.id]
-                        self._delivered = True
-                        yield value if isinstance(value, BatchResult) else _given_up(source, value)
+            try:
+                with breaking_off(self._ray), closing(self._pass([table_of([("", (unit.ids, packed(unit)))]) for unit in units])) as blocks:
+                    for value in itertools.chain.from_iterable(blocks):
+                        if isinstance(value, Fatal):
+                            raise value.error
+                        if value.id in missing:
+                            del missing[value.id]
+                            delivered = True
+                            yield value if isinstance(value, BatchResult) else _given_up(source, value)
+            except BrokenOffError:
+                if len(missing) == before:
+                    raise
             barren = barren + 1 if len(missing) == before and most == 1 else 0
             most = 1
-            if barren and not self._delivered:
+            # A few that nothing ever comes of are at fault themselves; if nothing comes of many, the cluster is.
+            if barren == _BARREN and not (delivered and len(missing) <= _FEW):
                 raise ClusterError(
-                    f"The cluster lost all of {before:,} items before anything came of them.",
-                    hint="GLYPH_DEBUG=1 shows why; each machine needs glyph-pipeline and Ray in the versions of this one.",
+                    f"The cluster lost all of {before:,} items, each time, before anything came of them.",
+                    hint="GLYPH_DEBUG=1 shows why; each machine needs glyph-pipeline and Ray in the versions of this one, and room for "
+                    "pages in memory and on its disk. What is done stays done.",
                 )
             if barren == _BARREN:
                 for id in missing:
                     yield _given_up(source, GivenUp(id, _lost(id)))
                 return
 
-    def _pass(self, units: list[Any]) -> Generator[BatchResult | GivenUp | Fatal, None, None]:
+    def _pass(self, units: list[Any]) -> Generator[list[BatchResult | GivenUp | Fatal], None, None]:
+        """What comes of units, block by block; what ends the job stands last in its block, behind answers that were paid for."""
         from ray.data import TaskPoolStrategy
 
         blocks = in_blocks(units)
@@ -133,15 +146,15 @@ class _Job:
                 num_cpus=room.reader_cpus,
             )
         )
-        with closing(streamed(self._ray, dataset)) as rows:
-            for _, value in rows:
-                yield value
+        with closing(streamed(dataset)) as blocks_of_rows:
+            for rows in blocks_of_rows:
+                yield sorted((value for _, value in rows), key=lambda value: isinstance(value, Fatal))
 
     @contextmanager
-    def notices(self, on_retry: Callable[[str, Retrying], object] | None, on_notice: Callable[[str], object] | None) -> Iterator[None]:
+    def told(self, on_retry: Callable[[str, Retrying], object] | None, on_notice: Callable[[str], object] | None) -> Iterator[_Job]:
         """Tell of requests that are sent again and of machines that are lost, from a thread of its own."""
         over = threading.Event()
-        alive = self._alive()
+        alive, waiting = self._alive(), False
 
         def look() -> None:
             now = self._alive()
@@ -150,6 +163,10 @@ class _Job:
                     on_notice(f"The machine {alive[node]} of the cluster was lost; what it had under way is done again.")
                 del alive[node]
             alive.update(now)
+            nonlocal waiting
+            before, waiting = waiting, not engines_fit(self._ray, self._room)
+            if waiting and not before and on_notice is not None:
+                on_notice("No machine of the cluster has a GPU for an engine any more; waiting for one to join.")
             for id, reason, seconds in self._ray.get(self._ledger.notices.remote(), timeout=_NOTICE_S):
                 if on_retry is not None:
                     on_retry(id, Retrying(reason, seconds))
@@ -164,7 +181,7 @@ class _Job:
         thread = threading.Thread(target=ask, name="glyph-notices", daemon=True)
         thread.start()
         try:
-            yield
+            yield self
         finally:
             over.set()
             thread.join(2 * _NOTICE_S)
@@ -185,11 +202,11 @@ def _actors(size: int, overlapping: int) -> dict[str, Any]:
 
 
 def _gpus(ray: ModuleType, each: float) -> dict[str, Any]:
-    """Arguments of map_batches for actors with so many GPUs. One that dies is not begun anew by Ray, which would keep its tasks waiting
-    for GPUs that may have gone for good: Ray Data starts another where there is room, and its tasks are done again in the next pass."""
+    """Arguments of map_batches for actors with so many GPUs. One that dies is begun anew where GPUs are free, which may be never; so its
+    tasks don't wait for that: they fail, and what was in them is done in the next pass, by those that live then."""
     taken = inspect.signature(ray.data.Dataset.map_batches).parameters.values()
     free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken)  # until Ray 2.64, it is announced
-    return {"num_gpus": each, **({"max_restarts": 0, "max_task_retries": 0} if free else {})}
+    return {"num_gpus": each, **({"max_task_retries": 0} if free else {})}
 
 
 def _given_up(source: Items | Sequence[BatchItem | BadItem], value: GivenUp) -> BatchResult:

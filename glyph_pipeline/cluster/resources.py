@@ -35,6 +35,13 @@ def room_of(ray: ModuleType, spec: AskSpec) -> Room:
     return divided([node["Resources"] for node in ray.nodes() if node["Alive"]], spec)
 
 
+def engines_fit(ray: ModuleType, room: Room) -> bool:
+    """Whether a machine that lives has the GPUs of one reader, free or not; True if readers need none."""
+    return not room.reader_gpus or any(
+        node["Resources"].get("GPU", 0) >= room.reader_gpus and node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]
+    )
+
+
 def divided(nodes: Sequence[Mapping[str, float]], spec: AskSpec) -> Room:
     """The room, given the resources of each machine (``CPU``, ``GPU``). Raises ClusterError if there is no core, or no GPU for an engine."""
     cores = [int(node.get("CPU", 0)) for node in nodes]
@@ -44,10 +51,10 @@ def divided(nodes: Sequence[Mapping[str, float]], spec: AskSpec) -> Room:
     engines = spec.engines
     gpus = 0.0 if engines is None else engines.gpus
     if gpus:
-        places = sum(int(node.get("GPU", 0) // gpus) for node in nodes)
+        places = sum(int(node.get("GPU", 0) // gpus) for node in nodes if node.get("CPU", 0))
         if not places:
             raise ClusterError(
-                f"No machine of the cluster has {gpus:g} GPU for an engine.",
+                f"No machine of the cluster has {gpus:g} GPU for an engine, and a core beside it.",
                 hint="Name running servers (--base-url), read by OCR (--reader ocr), or use the profile cpu with a small model.",
             )
         readers = min(spec.readers or places, places)

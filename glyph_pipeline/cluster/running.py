@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from glyph_pipeline.cluster.rows import ids_of, packed_values, unpacked
-from glyph_pipeline.errors import ClusterError
+from glyph_pipeline.errors import BrokenOffError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,14 +25,20 @@ def in_blocks(rows: Sequence[pa.Table]) -> list[pa.Table]:
     return [pa.concat_tables(rows[start : start + each]) for start in range(0, len(rows), each)]
 
 
-def streamed(ray: ModuleType, dataset: Any) -> Generator[tuple[str, Any], None, None]:
-    """The ids and values of a dataset's rows as they come. Raises ClusterError if the cluster breaks off."""
+def streamed(dataset: Any) -> Generator[list[tuple[str, Any]], None, None]:
+    """The ids and values of a dataset's rows, block by block, as they come."""
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield list(zip(ids_of(table), map(unpacked, packed_values(table)), strict=True))
+
+
+@contextmanager
+def breaking_off(ray: ModuleType) -> Iterator[None]:
+    """Turn what Ray raises in the block into BrokenOffError."""
     try:
-        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield from zip(ids_of(table), map(unpacked, packed_values(table)), strict=True)
+        yield
     except ray.exceptions.RayError as e:
         first = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        raise ClusterError(
+        raise BrokenOffError(
             f"The cluster broke off ({type(e).__name__}): {first}", hint="See to it, then run it again: what is done stays done."
         ) from e
 

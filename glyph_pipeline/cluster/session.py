@@ -6,13 +6,14 @@ import contextlib
 import importlib.metadata
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from glyph_pipeline.errors import ClusterError, MissingExtraError, UsageError
 from glyph_pipeline.serving.signals import exit_on_sigterm
 
 # Where a socket's path has to fit into 107 bytes, of which Ray needs about 70.
-_LONGEST_FOLDER = 36
+_LONGEST_FOLDER = 34
 # Seconds for a machine of a cluster to accept a connection.
 _ANSWER_S = 10.0
 # Ray takes the address of this machine's network for a cluster of one machine, and listens on all of them; with this it keeps to
@@ -38,17 +39,17 @@ def session(address: str | None = None, *, num_cpus: int | None = None) -> Itera
 
     None starts a cluster of this machine alone, which is ended again: it listens on 127.0.0.1, sends no usage statistics, and its
     files are removed. ``num_cpus``: the cores it uses, all by default. A program that is connected already stays so.
-    RAY_ADDRESS is not looked at: text goes nowhere that was not named.
+    RAY_ADDRESS counts for ``auto``, as in what ``ray job submit`` runs, and for nothing else: text goes nowhere that was not named.
 
     Raises MissingExtraError without the extra ``ray``, UsageError for an address of Ray's client, ClusterError if none answers.
     """
-    if address is not None and "://" in address:
+    named = os.environ.get("RAY_ADDRESS") if address == "auto" else address
+    if named is not None and "://" in named:
         raise UsageError(
-            f"{address!r} is an address of Ray's client, by which a stream of results can't be followed.",
+            f"{named!r} is an address of Ray's client, by which a stream of results can't be followed.",
             hint="Run the command on the cluster, with --address auto: ray job submit -- glyph-compress ...",
         )
-    fresh = _environment(own=address is None)
-    try:
+    with _environment({**_SILENT, **({} if _debugging() else _QUIET), **(_LOOPBACK if address is None else {})}):
         ray = _import_ray()
         if ray.is_initialized():
             if address is not None and address != "auto" and ray.get_runtime_context().gcs_address != address:
@@ -57,20 +58,21 @@ def session(address: str | None = None, *, num_cpus: int | None = None) -> Itera
             return
         with _connected(ray, address, num_cpus):
             yield ray
-    finally:
-        for name, before in fresh.items():
-            if before is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = before
 
 
-def _environment(own: bool) -> dict[str, str | None]:
-    """Set what Ray reads from the environment when it starts; what stood there before."""
-    wanted = {**_SILENT, **({} if _debugging() else _QUIET), **(_LOOPBACK if own else {})}
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set what Ray reads from the environment when it starts, and then again what stood there before."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
-    return before
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _import_ray() -> ModuleType:
@@ -90,17 +92,21 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
         "logging_level": logging.INFO if debugging else logging.ERROR,
     }
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_addresses(ray, own=address is None))
         if address is None:
             folder = _short_folder()
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            options |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": folder}
+            # Below a folder of this user's alone, since Ray opens what it is given to everybody.
+            options |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": f"{folder}/r"}
+            options |= {"_node_ip_address": "127.0.0.1"}
+            stack.enter_context(_token())
         else:
             _check_listening(address)
             options |= {"address": address}
         try:
             with contextlib.nullcontext() if debugging else _without_stderr(), _own_sigterm():
                 ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as e:
+        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, ray.exceptions.RayError) as e:
             first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
             if address is not None:
                 raise _no_answer(address, first) from e
@@ -112,6 +118,46 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
         if not debugging:
             stack.enter_context(_unheard())
         yield
+
+
+@contextmanager
+def _token() -> Iterator[None]:
+    """Guard a cluster of our own with a token that nobody else has. Ray would make one, leave it in the home folder, and from then on
+    guard every cluster with it that is begun here."""
+    if "RAY_AUTH_MODE" in os.environ:
+        yield
+        return
+    try:
+        with _environment({"RAY_AUTH_TOKEN": secrets.token_hex(32)}):
+            _look_again()
+            yield
+    finally:
+        os.environ.pop("RAY_AUTH_MODE", None)  # which Ray has set
+        _look_again()
+
+
+def _look_again() -> None:
+    """Have Ray's compiled half look at the environment again, which it did when it was imported."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _addresses(ray: ModuleType, own: bool) -> Iterator[None]:
+    """Whether Ray takes this machine's address on the network for its own, or 127.0.0.1: it decides that when it is imported."""
+    constants = getattr(ray._private, "ray_constants", None)
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    if constants is None or before is None:
+        yield
+        return
+    constants.ENABLE_RAY_CLUSTER = not own and (before if next(iter(_LOOPBACK)) in os.environ else not constants.IS_WINDOWS_OR_OSX)
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _debugging() -> bool:
@@ -127,7 +173,7 @@ def _check_listening(address: str) -> None:
         raise UsageError(f"{address!r} is no address of a Ray cluster.", hint="Give --address auto, or HOST:PORT as ray start printed it.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-    except (OSError, OverflowError) as e:
+    except (OSError, OverflowError, ValueError) as e:  # ValueError: no such name can be
         raise _no_answer(address, str(e)) from e
 
 
@@ -146,7 +192,7 @@ def _own_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if before is not None and threading.current_thread() is threading.main_thread():  # None: not put there by Python
             signal.signal(signal.SIGTERM, before)
 
 

@@ -14,13 +14,14 @@ BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
-def data_settings(ray: ModuleType) -> Iterator[None]:
-    """Set them, and then again what stood there before."""
+def data_settings(ray: ModuleType, deaths: int = 0) -> Iterator[None]:
+    """Set them, and then again what stood there before. ``deaths``: of actors that are starting, in a row, before the job is given up."""
     context = ray.data.DataContext.get_current()
     wanted = {
         "target_max_block_size": BLOCK_BYTES,
         "target_min_block_size": 0,
         "max_errored_blocks": -1,  # they are done again, in the next pass
+        "max_consecutive_actor_init_deaths": deaths,
         "enable_progress_bars": False,
         "print_on_execution_start": False,
     }

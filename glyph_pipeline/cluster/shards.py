@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from glyph_pipeline import shards
 from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
-from glyph_pipeline.cluster.running import beside_driver, in_blocks, streamed
+from glyph_pipeline.cluster.running import beside_driver, breaking_off, in_blocks, streamed
 from glyph_pipeline.cluster.session import session
 from glyph_pipeline.cluster.settings import data_settings
 from glyph_pipeline.cluster.stages import Fatal
-from glyph_pipeline.errors import ClusterError, GlyphError, UsageError
+from glyph_pipeline.errors import BrokenOffError, ClusterError, GlyphError, UsageError
 from glyph_pipeline.shards.work import TRIES, Done, Execute, Task, perform
 
 if TYPE_CHECKING:
@@ -79,12 +80,17 @@ def _work_off(ray: ModuleType, tasks: Sequence[Task], done: Done, workers: int |
     missing = {str(number): task for number, task in enumerate(tasks)}
     while missing:
         before = len(missing)
-        for id, outcome in _pass(ray, missing, attempts, workers):
-            if isinstance(outcome, Fatal):
-                raise outcome.error
-            task = missing.pop(id, None)
-            if task is not None:
-                done(task, outcome)
+        try:
+            with breaking_off(ray), closing(_pass(ray, missing, attempts, workers)) as blocks:
+                for id, outcome in itertools.chain.from_iterable(blocks):
+                    if isinstance(outcome, Fatal):
+                        raise outcome.error
+                    task = missing.pop(id, None)
+                    if task is not None:
+                        done(task, outcome)
+        except BrokenOffError:
+            if len(missing) == before:
+                raise
         if len(missing) == before:
             raise ClusterError(
                 f"The cluster lost {before} tasks each time, and nothing else was left to do.",
@@ -92,7 +98,7 @@ def _work_off(ray: ModuleType, tasks: Sequence[Task], done: Done, workers: int |
             )
 
 
-def _pass(ray: ModuleType, missing: Mapping[str, Task], attempts: Any, workers: int | None) -> Iterator[tuple[str, Any]]:
+def _pass(ray: ModuleType, missing: Mapping[str, Task], attempts: Any, workers: int | None) -> Generator[list[tuple[str, Any]], None, None]:
     from ray.data import TaskPoolStrategy
 
     blocks = in_blocks([table_of([row]) for row in missing.items()])
@@ -104,7 +110,7 @@ def _pass(ray: ModuleType, missing: Mapping[str, Task], attempts: Any, workers: 
         num_cpus=1,
         compute=TaskPoolStrategy(size=workers),
     )
-    return streamed(ray, dataset)
+    return streamed(dataset)
 
 
 def _perform_rows(table: pa.Table, attempts: Any) -> Iterator[pa.Table]:

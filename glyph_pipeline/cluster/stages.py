@@ -15,7 +15,8 @@ from glyph_pipeline.batch.worker import DrawnItem, DrawTask, draw
 from glyph_pipeline.cluster.ledger import TRIES_ALONE
 from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
 from glyph_pipeline.cluster.spec import AskSpec
-from glyph_pipeline.errors import ClusterError, GlyphError, InputError
+from glyph_pipeline.cluster.turns import Turns
+from glyph_pipeline.errors import ClusterError, FontError, GlyphError, InputError
 from glyph_pipeline.tokens.vision import GLM_4V
 from glyph_pipeline.version import __version__
 
@@ -94,6 +95,9 @@ def load_rows(table: pa.Table, spec: AskSpec, ledger: Any, driver: str) -> Itera
                 continue
         try:
             yield table_of((item.id, item) for item in unpacked(unit).load())
+        except GlyphError as e:  # of the input as a whole: all others would be lost as well, to this machine before any
+            e.message = f"On the machine {node_name()}: {e.message}"
+            yield table_of((id, Fatal(e)) for id in ids)
         except Exception as e:  # also what the user's own metadata needs and this machine has not
             yield table_of((id, GivenUp(id, _not_handed_over(id, e))) for id in ids)
         ray.get(ledger.done.remote(LOAD, ids))
@@ -139,6 +143,9 @@ def _drawn(id: str, value: Any, spec: AskSpec, driver: str) -> Value:
         # The reader knows the model's own counts; where OCR reads, cl100k_base counts, and here there is a core for it.
         task = DrawTask.of(item, spec.config or {}, GLM_4V, spec.ocr, spec.store)
         return Drawn(replace(item, documents=()), draw(task))
+    except FontError as e:  # the driver has it
+        e.message = f"On the machine {node_name()}: {e.message}"
+        return Fatal(e)
     except MemoryError:
         error = GlyphError(f"There is not enough memory to draw {item.id!r}.", hint="Split the document, or use a larger machine.")
     except Exception as e:
@@ -168,15 +175,17 @@ class Reading:
         self._ledger = ledger
         self._machine = machine()
         self._gate = asyncio.Semaphore(spec.concurrency)
-        self._alone = asyncio.Lock()
+        self._turns = Turns()
         self._pipeline: GlyphPipeline | None = None
         self._fatal: GlyphError | None = None
         try:
             if driver != __version__:
                 raise _other_version(driver)
             self._pipeline = self._opened()
-        except GlyphError as e:  # told as a row: Ray would try to start this anew, for ever
+        except GlyphError as e:  # told as a row: of one that dies, Ray says little, and may start it anew
             self._fatal = e
+        except Exception as e:
+            self._fatal = GlyphError(f"On the machine {node_name()}: {type(e).__name__}: {e}", hint="See what AskSpec was given.")
 
     def _opened(self) -> GlyphPipeline:
         from glyph_pipeline.pipeline import GlyphPipeline
@@ -202,12 +211,12 @@ class Reading:
         yield table_of(zip(ids, values, strict=True))
 
     async def _value(self, id: str, value: Any) -> BatchResult | GivenUp | Fatal:
-        async with self._gate:
+        async with self._gate, self._turns.beside():
             if self._fatal is not None:
                 return Fatal(self._fatal)
             if not await self._ledger.begin.remote(ASK, [id], self._machine):
                 return await self._done(id, value)
-        async with self._alone, self._gate:  # one suspect at a time: if the process dies again, it is known by whom
+        async with self._turns.alone():  # if the process dies again, it is known by whom
             if await self._ledger.begin_alone.remote(ASK, id):
                 return await self._done(id, value)
         return GivenUp(id, _deadly(id, "asked about"))

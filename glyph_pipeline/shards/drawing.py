@@ -84,17 +84,13 @@ class Spool:
 
     def add(self, page: Page) -> None:
         """Put a page on it."""
-        try:
+        with _kept():
             pickle.dump(page, self._file, pickle.HIGHEST_PROTOCOL)
-        except OSError as e:
-            raise OutputError(
-                f"The pages of a document can't be kept in {tempfile.gettempdir()!r} until the last is drawn: {e.strerror or e}.",
-                hint="Make room there, or name another folder by the environment variable TMPDIR.",
-            ) from e
 
     def rewind(self) -> None:
         """Back to the first page, for :meth:`pages`."""
-        self._file.seek(0)
+        with _kept():  # what was not yet written is now
+            self._file.seek(0)
 
     def pages(self, number: int) -> Iterator[Page]:
         """The next pages."""
@@ -104,8 +100,20 @@ class Spool:
 
     def clear(self) -> None:
         """Take everything off."""
-        self._file.seek(0)
-        self._file.truncate()
+        with _kept():
+            self._file.seek(0)
+            self._file.truncate()
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise OutputError(
+            f"The pages of a document can't be kept in {tempfile.gettempdir()!r} until the last is drawn: {e.strerror or e}.",
+            hint="Make room there, or name another folder by the environment variable TMPDIR.",
+        ) from e
 
 
 @contextmanager

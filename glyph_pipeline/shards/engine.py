@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from glyph_pipeline import storage
+from glyph_pipeline.batch.folder import is_below
+from glyph_pipeline.batch.results import places_of
 from glyph_pipeline.pagestore import PageStore
 from glyph_pipeline.rendering.config import RenderConfig
-from glyph_pipeline.shards.folder import begin, finish
+from glyph_pipeline.shards.folder import begin, finish, held
 from glyph_pipeline.shards.local import on_this_machine
 from glyph_pipeline.shards.plan import ShardFormat, plan_shards
 from glyph_pipeline.shards.summary import NAMED, Counts, Failure, ShardSummary
@@ -60,8 +62,8 @@ def draw_shards(
     """Draw all documents of the sources (folders, JSON Lines, Parquet, single files; local or URLs) into shards in ``output``.
 
     A second run with the same arguments does what is missing. ``config``: a whole configuration, or the changes to the preset that
-    each item's texts get. ``retry_failed``: shards with failed documents are drawn again, too. ``workers``: processes that draw (default: one a core; 0: none but this one). ``execute``: another engine
-    in their place (glyph_pipeline.cluster.shards has one). ``on_begin(shards, done)`` is told how many there are and which are done,
+    each item's texts get. ``retry_failed``: shards with failed documents are drawn again, too. ``workers``: processes that draw
+    (default: one a core; 0: none but this one). ``execute``: another engine in their place (glyph_pipeline.cluster.shards has one). ``on_begin(shards, done)`` is told how many there are and which are done,
     ``on_shard(summary)`` of each as it is done; both in this thread or in one of the engine's.
 
     A document that can't be drawn is a failure of its shard. Raises UsageError, InputError, FontError, ConfigError, MissingExtraError,
@@ -69,22 +71,25 @@ def draw_shards(
     """
     sources = [sources] if isinstance(sources, (str, Path)) else list(sources)
     folder = str(output) if storage.is_url(str(output)) else str(Path(output).absolute())
-    plan = plan_shards(sources, format=format, shard_size=shard_size, config=config, encoding=encoding, leave_out=[folder])
+    # What is drawn is no text to be drawn, but for folders of texts below the one with the shards.
+    leave_out = () if any(is_below(source, folder) for source in sources) else places_of(folder)
+    plan = plan_shards(sources, format=format, shard_size=shard_size, config=config, encoding=encoding, leave_out=leave_out)
     spec = plan.spec(folder, None if store is None else store.place)
     if execute is None:
         execute = on_this_machine(workers)
-    done = begin(plan, spec, retry_failed=retry_failed)
-    if on_begin is not None:
-        on_begin(len(plan.units), list(done.values()))
-    sums = _Sums(done.values())
+    with held(folder):
+        done = begin(plan, spec, retry_failed=retry_failed)
+        if on_begin is not None:
+            on_begin(len(plan.units), list(done.values()))
+        sums = _Sums(done.values())
 
-    def written(summary: ShardSummary) -> None:
-        if sums.add(summary) and on_shard is not None:
-            on_shard(summary)
+        def written(summary: ShardSummary) -> None:
+            if sums.add(summary) and on_shard is not None:
+                on_shard(summary)
 
-    missing = [WriteShard(spec, number, unit) for number, unit in enumerate(plan.units) if number not in done]
-    work_off(missing, execute, written)
-    finish(plan, spec, sums.all)
+        missing = [WriteShard(spec, number, unit) for number, unit in enumerate(plan.units) if number not in done]
+        work_off(missing, execute, written)
+        finish(plan, spec, sums.all)
     return ShardReport(folder, format, plan.identity, len(plan.units), sums.all, sums.now, sums.failures)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from glyph_pipeline import storage
+from glyph_pipeline.batch.lock import RunLock, files_of
 from glyph_pipeline.errors import OutputError
+from glyph_pipeline.files import not_written
 from glyph_pipeline.shards.plan import ShardPlan, ShardSpec
 from glyph_pipeline.shards.samples import to_json
 from glyph_pipeline.shards.summary import Counts, ShardSummary
@@ -28,42 +32,66 @@ _DECISIVE = {
     "version": "the version of glyph-pipeline",
     "documents": "the number of documents",
     "ids": "the documents",
-    "division": "the documents' sizes",
+    "division": "where one shard ends and the next begins",
+    "fonts": "the font file",
 }
+
+
+@contextmanager
+def held(folder: str) -> Iterator[None]:
+    """The folder, made if it is not there, for this run alone; for a URL there is no such thing. Raises OutputError."""
+    storage.make_folder(folder)
+    if storage.is_url(folder):
+        yield
+        return
+    lock = RunLock(files_of(folder)[1], Path(folder))
+    try:
+        lock.take()
+    except OSError as e:
+        raise not_written(files_of(folder)[1], e) from e
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def begin(plan: ShardPlan, spec: ShardSpec, *, retry_failed: bool = False) -> dict[int, ShardSummary]:
     """Write the plan into the folder, if it isn't there; the summaries of the shards that are done already, by number.
 
-    With ``retry_failed`` those with failed documents are not done: what stands beside them is removed. Raises OutputError if the folder has another plan, or shards without one, or can't be written.
+    With ``retry_failed`` those with failed documents are not done: what stands beside them is removed, and documents may have other
+    sizes than before. Raises OutputError if the folder has another plan, or shards without one, or can't be written.
     """
-    storage.make_folder(spec.folder)
     path = storage.below(spec.folder, PLAN)
     sizes = dict(storage.list_files(spec.folder))
+    there: Mapping[str, Any] = plan.to_dict()
     if PLAN in sizes:
-        _require_same(plan, storage.read_bytes(path), path)
+        there = _same(plan, path, sizes_too=not retry_failed)
     elif foreign := sorted(name for name in sizes if name.startswith("shard-")):
         raise OutputError(
             f"{storage.shown(spec.folder)!r} has shards ({foreign[0]} among them), but no {PLAN}: they are none of ours.",
             hint="Name another folder with --output, or remove them.",
         )
     else:
-        _write(path, plan.to_dict())
-    there = _there(plan, spec, sizes)
+        _write(path, there)
     with ThreadPoolExecutor(_READERS) as readers:
-        found = {each.number: each for each in readers.map(lambda number: read_summary(spec, number), there) if each is not None}
-    if retry_failed:
-        for number in [number for number, summary in found.items() if summary.counts.failed]:
-            storage.remove(storage.below(spec.folder, spec.summary_name(number)))
-            del found[number]
+        summaries = readers.map(lambda number: read_summary(spec, number), _there(plan, spec, sizes))
+        found = {each.number: each for each in summaries if each is not None}
+    again = [number for number, summary in found.items() if summary.counts.failed] if retry_failed else []
+    if there.get("sizes") != plan.sizes or ("counts" in there and len(found) - len(again) < len(plan.units)):
+        _write(path, plan.to_dict())  # without the sums, which say that all is done
+    for number in again:
+        storage.remove(storage.below(spec.folder, spec.summary_name(number)))
+        del found[number]
     return found
 
 
 def finish(plan: ShardPlan, spec: ShardSpec, counts: Counts) -> None:
     """Write the sums, which says that all shards are done, and remove what killed processes left unfinished.
 
-    Raises OutputError, also if shards that were written are not there.
+    Raises OutputError, also if shards that were written are not there, or if another run has begun others in this folder.
     """
+    path = storage.below(spec.folder, PLAN)
+    _same(plan, path)
     sizes = dict(storage.list_files(spec.folder))
     lost = sorted(set(range(len(plan.units))) - set(_there(plan, spec, sizes)))
     if lost:
@@ -74,7 +102,7 @@ def finish(plan: ShardPlan, spec: ShardSpec, counts: Counts) -> None:
     for name in sizes:
         if name.startswith(UNFINISHED):
             storage.remove(storage.below(spec.folder, name))
-    _write(storage.below(spec.folder, PLAN), {**plan.to_dict(), "counts": counts.to_dict()})
+    _write(path, {**plan.to_dict(), "counts": counts.to_dict()})
 
 
 def _there(plan: ShardPlan, spec: ShardSpec, names: Collection[str]) -> list[int]:
@@ -86,15 +114,22 @@ def _write(path: str, data: Mapping[str, Any]) -> None:
     storage.write_whole(path, (to_json(data, indent=1) + "\n").encode("utf-8"))
 
 
-def _require_same(plan: ShardPlan, data: bytes, path: str) -> None:
+def _same(plan: ShardPlan, path: str, *, sizes_too: bool = True) -> Mapping[str, Any]:
+    """The plan that stands there. Raises OutputError if it is of other shards, or of documents of other sizes."""
     hint = "Name another folder with --output, or go on as it was begun."
     try:
-        there = json.loads(data)
+        there: Mapping[str, Any] = json.loads(storage.read_bytes(path))
         identity = there["identity"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise OutputError(f"{storage.shown(path)!r} is no plan of shards.", hint="Name another folder with --output.") from None
     if identity != plan.identity:
         raise OutputError(f"{storage.shown(path)!r} is the plan of other shards: {_differences(there, plan.decisive)}.", hint=hint)
+    if sizes_too and there.get("sizes") != plan.sizes:
+        raise OutputError(
+            f"{storage.shown(path)!r} is the plan of other shards: the documents' sizes differ.",
+            hint="Name another folder with --output; or add --retry-failed if documents that had failed were mended, and no others.",
+        )
+    return there
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

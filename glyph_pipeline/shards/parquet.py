@@ -12,7 +12,7 @@ from glyph_pipeline.shards.webdataset import Stream
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Bytes of PNG in a row group at most, unless one page has more: what writing and reading hold at a time.
+# Bytes of pictures, texts and metadata in a row group at most, unless one page has more: what writing and reading hold at a time.
 ROW_GROUP_BYTES = 64_000_000
 # Rows after which it is looked whether a data page is full (1 MB): of pictures each is 50 kB or more.
 _BATCH_ROWS = 16
@@ -59,6 +59,7 @@ class ParquetWriter:
         # One buffer, which Arrow takes as it is: from a list of pictures it would make three times as much.
         self._pictures = bytearray()
         self._ends = array("i")
+        self._weight = 0
         self._writer = pq.ParquetWriter(
             stream,
             self._schema,
@@ -70,8 +71,11 @@ class ParquetWriter:
 
     def add(self, sample: Sample) -> None:
         """Write one row, or keep it until there are enough for a row group."""
-        if self._ends and len(self._pictures) + len(sample.page.png) > ROW_GROUP_BYTES:
+        # Characters for bytes of text, which are four of them at most.
+        weight = sum(map(len, (sample.page.png, sample.text, *sample.page.lines, sample.origin.config_json, sample.origin.metadata_json)))
+        if self._ends and self._weight + weight > ROW_GROUP_BYTES:
             self._flush()
+        self._weight += weight
         row = sample.facts() | {"text": sample.text}
         row["columns"] = row.get("columns", [])
         row["config"], row["metadata"] = sample.origin.config_json, sample.origin.metadata_json
@@ -97,7 +101,7 @@ class ParquetWriter:
             for field in self._schema
         ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema), row_group_size=rows)
-        self._pictures, self._ends = bytearray(), array("i")
+        self._pictures, self._ends, self._weight = bytearray(), array("i"), 0
         for column in self._columns.values():
             column.clear()
 

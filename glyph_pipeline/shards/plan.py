@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from glyph_pipeline.batch.items import require_encoding
 from glyph_pipeline.batch.values import Unit
+from glyph_pipeline.batch.worker import with_absolute_font
 from glyph_pipeline.errors import UsageError
 from glyph_pipeline.pagestore import StorePlace
 from glyph_pipeline.rendering.config import RenderConfig
@@ -57,12 +59,14 @@ class ShardSpec:
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """The shards of some input: ``units`` has what each is made of, in order. ``decisive`` is what :attr:`identity` is made of."""
+    """The shards of some input: ``units`` has what each is made of, in order. ``decisive`` is what :attr:`identity` is made of;
+    ``sizes``, a digest of how much each shard has of the input, is not: a document that failed may be mended."""
 
     format: ShardFormat
     config: RenderConfig | Mapping[str, Any]
     units: tuple[Unit, ...]
     decisive: Mapping[str, Any]
+    sizes: str
     fonts: tuple[tuple[str, bool, str], ...]
 
     @property
@@ -82,7 +86,7 @@ class ShardPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in the folder: what decides it, and the first document and the number of documents of each shard."""
         shards = [{"shard": number, "first": unit.ids[0], "documents": len(unit.ids)} for number, unit in enumerate(self.units)]
-        return {"format": self.format, "identity": self.identity, **self.decisive, "shards": shards}
+        return {"format": self.format, "identity": self.identity, **self.decisive, "sizes": self.sizes, "shards": shards}
 
 
 def plan_shards(
@@ -94,11 +98,12 @@ def plan_shards(
     encoding: str | None = None,
     leave_out: Collection[str | Path] = (),
 ) -> ShardPlan:
-    """Divide the items of sources (what a batch takes as input) into shards, in the order of the input; no shard spans two sources.
+    """Divide the items of sources (what a batch takes as input) into shards, in the order of the input. No shard spans two sources, but
+    for single files that follow each other.
 
     ``shard_size``: documents in a shard; without it a shard has at most SHARD_TEXT_BYTES of input and SHARD_DOCUMENTS, but one document
-    at least. ``config``: a whole
-    configuration, or the changes to the preset that each item's texts get. ``leave_out``: files of folders that are no items.
+    at least. ``config``: a whole configuration, or the changes to the preset that each item's texts get; the path of a font in it
+    becomes absolute. ``leave_out``: files of folders that are no items.
 
     Raises UsageError, FontError, ConfigError, and InputError if a source can't be read or two items have one id.
     """
@@ -108,7 +113,8 @@ def plan_shards(
         raise UsageError(f"A shard of {shard_size} documents holds nothing.", hint="Give 1 or more.")
     if not sources:
         raise UsageError("There is nothing to draw.", hint="Name a folder or a file.")
-    config = {} if config is None else config
+    require_encoding(encoding)
+    config = with_absolute_font({} if config is None else config)
     possible = [config] if isinstance(config, RenderConfig) else [RenderConfig.preset(name).replace(**config) for name in _AUTO]
     fonts = tuple(dict.fromkeys((each.font, each.system_fonts, find_font(each.font, each.system_fonts).sha256) for each in possible))
     inputs = read_sources(sources, encoding, leave_out)
@@ -117,13 +123,15 @@ def plan_shards(
     decisive = {
         "documents": sum(map(len, inputs)),
         "ids": _digest(id for items in inputs for id in items.ids),
-        "division": _digest(f"{len(unit.ids)} {unit.size}" for unit in units),
+        "division": _digest(str(len(unit.ids)) for unit in units),
         "shard_size": shard_size,
         "config": config.to_dict() if isinstance(config, RenderConfig) else {"auto": [each.to_dict() for each in possible]},
+        "fonts": [list(font) for font in fonts],
         "encoding": encoding,
         "version": __version__,
     }
-    return ShardPlan(format, config, units, {"format": format, **decisive}, fonts)
+    sizes = _digest(str(unit.size) for unit in units)
+    return ShardPlan(format, config, units, {"format": format, **decisive}, sizes, fonts)
 
 
 def _digest(words: Iterable[str]) -> str:

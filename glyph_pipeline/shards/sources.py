@@ -31,7 +31,7 @@ def read_sources(sources: Sequence[str | Path], encoding: str | None, leave_out:
 def _is_single_file(source: str | Path) -> bool:
     if storage.is_url(source):
         return storage.suffix(source) not in _OF_ITEMS and not str(source).endswith("/") and storage.kind_of(source) == "file"
-    return Path(source).suffix.lower() not in _OF_ITEMS and Path(source).is_file()
+    return Path(source).suffix.lower() not in _OF_ITEMS and storage.kind_of(source) == "file"
 
 
 def _files(files: Sequence[str | Path], encoding: str | None) -> Items:

@@ -10,7 +10,7 @@ from glyph_pipeline.batch.values import Unit
 from glyph_pipeline.errors import GlyphError
 from glyph_pipeline.shards.plan import ShardSpec
 from glyph_pipeline.shards.summary import Failure, ShardSummary
-from glyph_pipeline.shards.writing import draw_only, write_shard
+from glyph_pipeline.shards.writing import try_item, write_shard
 
 # How often a task is tried whose worker dies: it may have been beside one that took all the memory.
 TRIES = 3
@@ -27,16 +27,15 @@ class WriteShard:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawOnly:
-    """Draw one item of a shard and write nothing: does its worker survive?"""
+class TryItem:
+    """Draw and write the one item of ``unit`` to nowhere: does its worker survive?"""
 
     spec: ShardSpec
     number: int
     unit: Unit
-    id: str
 
 
-Task: TypeAlias = "WriteShard | DrawOnly"
+Task: TypeAlias = "WriteShard | TryItem"
 Done: TypeAlias = "Callable[[Task, ShardSummary | None], None]"
 
 
@@ -55,12 +54,12 @@ def perform(task: Task) -> Any:
     """Do a task, here; what it gives. Raises OutputError, FontError, MissingExtraError and InputError, which would fail others, too."""
     if isinstance(task, WriteShard):
         return write_shard(task.spec, task.number, task.unit, task.failed)
-    draw_only(task.spec, task.unit, task.id)
+    try_item(task.spec, task.number, task.unit)
     return True
 
 
 def work_off(tasks: Sequence[WriteShard], execute: Execute, on_shard: Callable[[ShardSummary], object]) -> None:
-    """Have all shards written. Of a shard whose workers died the items are drawn one at a time, and those that killed a worker
+    """Have all shards written. Of a shard whose workers died the items are tried one at a time, and those that killed a worker
     again are failed documents of it.
 
     Raises what the engine raises, and GlyphError, when all others are done, for shards that could not be written.
@@ -71,10 +70,10 @@ def work_off(tasks: Sequence[WriteShard], execute: Execute, on_shard: Callable[[
     killers: dict[int, list[Failure]] = {task.number: [] for task in dead}
 
     def drawn(task: Task, outcome: object) -> None:
-        if outcome is None and isinstance(task, DrawOnly):
-            killers[task.number].append(_killer(task.id))
+        if outcome is None and isinstance(task, TryItem):
+            killers[task.number] += map(_killer, task.unit.ids)
 
-    probes = (DrawOnly(task.spec, task.number, task.unit, id) for task in dead for id in task.unit.ids)
+    probes = (TryItem(task.spec, task.number, task.unit.only({id})) for task in dead for id in task.unit.ids)
     execute(iter(probes), drawn, alone=True)
     again = [replace(task, failed=tuple(killers[task.number])) for task in dead]
     left = _pass(again, execute, on_shard, alone=True)

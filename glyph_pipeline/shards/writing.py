@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import asdict
 from typing import IO, Any
 
+from typing_extensions import Self
+
 from glyph_pipeline import storage
 from glyph_pipeline.batch.values import BadItem, BatchItem, Unit
 from glyph_pipeline.errors import FontError, GlyphError, MissingExtraError, OutputError
@@ -15,7 +17,7 @@ from glyph_pipeline.shards.drawing import Drawer, Spool, SpooledDocument, open_s
 from glyph_pipeline.shards.parquet import ParquetWriter
 from glyph_pipeline.shards.plan import ShardSpec
 from glyph_pipeline.shards.samples import Sample, sample_key, to_json
-from glyph_pipeline.shards.summary import NAMED, Counts, Failure, ShardSummary, summary_of
+from glyph_pipeline.shards.summary import NAMED, Counts, Failure, ShardSummary, sidecar, summary_of
 from glyph_pipeline.shards.webdataset import WebDatasetWriter
 from glyph_pipeline.tokens.text import Cl100kTokenizer
 from glyph_pipeline.version import __version__
@@ -30,7 +32,7 @@ def write_shard(spec: ShardSpec, number: int, unit: Unit, failed: tuple[Failure,
 
     The items of ``failed`` are not tried. What is wrong with one item is its own failure. Needs nothing but its arguments, so any
     process on any machine can do it, and the same arguments give the same bytes. Raises OutputError, MissingExtraError, InputError if
-    the input has changed, and FontError or GlyphError if this machine would draw otherwise than the plan's.
+    the input can't be read or has changed, and FontError or GlyphError if this machine would draw otherwise than the plan's.
     """
     check_machine(spec)
     before = read_summary(spec, number)
@@ -38,38 +40,36 @@ def write_shard(spec: ShardSpec, number: int, unit: Unit, failed: tuple[Failure,
         return before
     name = spec.shard_name(number)
     given_up = {failure.id: failure for failure in failed}
+    wanted = [id for id in unit.ids if id not in given_up]  # what reads the others may be what kills
     with storage.writing(storage.below(spec.folder, name)) as stream, open_spool() as spool:
         out = _Counted(stream)
-        shard = _Shard(spec, number, out)
-        if all(id in given_up for id in unit.ids):
-            shard.failed += failed  # the input itself may be what kills
-        else:
-            for item in unit.load():
-                shard.add(item, given_up.get(item.id), spool)
-        shard.close()
+        with _Shard(spec, number, out) as shard:
+            items = unit.only(wanted).load() if wanted else iter(())
+            for id in unit.ids:
+                if id in given_up:
+                    shard.failed.append(given_up[id])
+                else:
+                    shard.add(next(items), spool)
     summary = ShardSummary(number, name, shard.counts(), tuple(shard.failed[:NAMED]))
-    record = {
-        "shard": number,
-        "file": name,
-        "identity": spec.identity,
-        "sha256": out.sha256.hexdigest(),
-        "counts": summary.counts.to_dict(),
-        "fonts": [asdict(font) for font in shard.drawer.fonts()],
-        "documents": shard.documents,
-        "failed": [failure.to_dict() for failure in shard.failed],
-    }
+    record = sidecar(
+        summary,
+        identity=spec.identity,
+        sha256=out.sha256.hexdigest(),
+        fonts=[asdict(font) for font in shard.drawer.fonts()],
+        documents=shard.documents,
+        failed=shard.failed,
+    )
     storage.write_whole(storage.below(spec.folder, spec.summary_name(number)), (to_json(record, indent=1) + "\n").encode("utf-8"))
     return summary
 
 
-def draw_only(spec: ShardSpec, unit: Unit, id: str) -> None:
-    """Draw one item as :func:`write_shard` would, and write nothing. What is wrong with it is nobody's concern here."""
+def try_item(spec: ShardSpec, number: int, unit: Unit) -> None:
+    """Draw and write the items of ``unit`` as :func:`write_shard` would, to nowhere. What is wrong with them is nobody's concern here."""
     check_machine(spec)
-    for item in unit.load():
-        if item.id == id:
-            with open_spool() as spool:
-                _attempt(Drawer(spec.config, spec.store), item, spool)
-            return
+    out = _Counted(None)
+    with open_spool() as spool, _Shard(spec, number, out) as shard:
+        for item in unit.load():
+            shard.add(item, spool)
 
 
 def read_summary(spec: ShardSpec, number: int) -> ShardSummary | None:
@@ -116,7 +116,7 @@ def _attempt(drawer: Drawer, item: BatchItem | BadItem, spool: Spool) -> list[Sp
 
 
 class _Shard:
-    """What is written of a shard so far."""
+    """What is written of a shard so far; the end is written when its block ends, unless that raises."""
 
     def __init__(self, spec: ShardSpec, number: int, out: _Counted) -> None:
         self.drawer = Drawer(spec.config, spec.store)
@@ -127,19 +127,25 @@ class _Shard:
         self._writer = _WRITERS[spec.format](out)
         self._tokenizer = Cl100kTokenizer()
 
-    def add(self, item: BatchItem | BadItem, failure: Failure | None, spool: Spool) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._writer.close()
+        else:
+            self._out.abandon()
+
+    def add(self, item: BatchItem | BadItem, spool: Spool) -> None:
         """Draw an item and write its pages, or note why it has none."""
-        if failure is None:
-            spool.clear()
-            drawn = _attempt(self.drawer, item, spool)
-            if isinstance(drawn, GlyphError):
-                failure = Failure.of(item.id, drawn)
-            else:
-                spool.rewind()
-                for document in drawn:
-                    self._write(document, spool)
-        if failure is not None:
-            self.failed.append(failure)
+        spool.clear()
+        drawn = _attempt(self.drawer, item, spool)
+        if isinstance(drawn, GlyphError):
+            self.failed.append(Failure.of(item.id, drawn))
+            return
+        spool.rewind()
+        for document in drawn:
+            self._write(document, spool)
 
     def _write(self, document: SpooledDocument, spool: Spool) -> None:
         origin = document.origin
@@ -157,10 +163,6 @@ class _Shard:
             }
         )
 
-    def close(self) -> None:
-        """Write the end."""
-        self._writer.close()
-
     def counts(self) -> Counts:
         """The sums, when it is closed."""
         sums = {
@@ -177,11 +179,12 @@ def _lost(losses: Losses) -> dict[str, Any]:
 
 
 class _Counted:
-    """A stream that is only written to, with the number of its bytes and their SHA-256. As much of a file as pyarrow asks for."""
+    """A stream that is only written to, with the number of its bytes and their SHA-256. As much of a file as pyarrow asks for.
+    Without a stream all goes to nowhere."""
 
     closed = False
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes] | None) -> None:
         self.sha256 = hashlib.sha256()
         self._stream = stream
         self._written = 0
@@ -189,9 +192,14 @@ class _Counted:
     def write(self, data: bytes) -> int:
         """Write all of ``data``."""
         self.sha256.update(data)
-        self._stream.write(data)
+        if self._stream is not None:
+            self._stream.write(data)
         self._written += len(data)
         return len(data)
+
+    def abandon(self) -> None:
+        """What is still written goes nowhere: pyarrow writes an end when it is let go, by then to a closed file."""
+        self._stream = None
 
     def tell(self) -> int:
         """Bytes written."""

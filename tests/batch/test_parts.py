@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -267,6 +268,36 @@ def test_parquet_of_something_else(tmp_path: Path) -> None:
             PartStore(tmp_path, format="parquet").__enter__()
 
 
+def test_a_part_with_a_damaged_page(tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    with PartStore(out, format="parquet") as store:
+        for number in range(3000):
+            store.add(record(f"{number} {'x' * 20}"))
+    (part,) = out.iterdir()
+    data = bytearray(part.read_bytes())
+    at = pq.read_metadata(part).row_group(0).column(0).data_page_offset
+    data[at : at + 30] = b"\xff" * 30
+    part.write_bytes(data)
+    with pytest.raises(OutputError, match=rf"'{part.name}' in it is none of its parts: it can't be read as Parquet"):
+        PartStore(out, format="parquet").__enter__()
+
+
+def test_an_escape_that_is_none(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "part-000001-00000000.txt").write_bytes(b"a\\qb\tok\tx\n")
+    with pytest.raises(OutputError, match="which is no escape"):
+        PartStore(out, format="text").__enter__()
+
+
+def test_unfinished_files_of_others_are_left_as_they_are(tmp_path: Path) -> None:
+    for name in ("pages.json", ".glyph-abc"):
+        (tmp_path / name).write_text("theirs")
+    with pytest.raises(OutputError, match="Nothing was changed"):
+        PartStore(tmp_path).__enter__()
+    assert (tmp_path / ".glyph-abc").read_text() == "theirs"
+
+
 def test_parts_of_another_format(out: str) -> None:
     with PartStore(out, format="parquet") as store:
         store.add(record("a"))
@@ -395,6 +426,26 @@ def test_interrupted(out: str, format: str) -> None:
     child.send_signal(signal.SIGINT)
     told += child.communicate(timeout=60)[0].split("\n")[:-1]
     assert set(told) <= set(statuses(out, format))
+
+
+def test_a_part_that_arrives_while_others_are_read_is_another_runs(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was interrupted puts its last part; what is in it is not known to the one that was just begun."""
+    out = f"{new_bucket()}/out"
+    with PartStore(out) as store:
+        store.add(record("a"))
+    read = PartStore._read
+
+    def meanwhile(self: PartStore, names: Any) -> Any:
+        storage.write_whole(storage.join(out, "part-000002-0123abcd.jsonl"), json.dumps(record("b")).encode() + b"\n")
+        return read(self, names)
+
+    monkeypatch.setattr(PartStore, "_read", meanwhile)
+    store = PartStore(out, records=1).__enter__()
+    assert dict(store.done) == {"a": "ok"}
+    with pytest.raises(OutputError, match="Another run is writing"):
+        store.add(record("b"))
+    with contextlib.suppress(OutputError):
+        store.__exit__(None, None, None)
 
 
 # -- when the storage fails ------------------------------------------------------------------------------------------------------

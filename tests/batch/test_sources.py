@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
+import http.server
 import json
+import os
 import subprocess
 import sys
+import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,9 +168,10 @@ def test_units_of_a_url_are_read_elsewhere(folder: str) -> None:
         units = list(items.units(lambda id: True, max_items=1, max_bytes=1 << 30))
         assert len(units) == len(items)
         assert [item for unit in units for item in unit.load()] == list(items)
-        storage.remove(source) if storage.suffix(source) else None
-        gone = [item for unit in units for item in unit.load()]
-        assert [item.id for item in gone] == list(items.ids)
+        if storage.suffix(source) == ".jsonl":  # of Parquet the last row group is still open here
+            storage.remove(source)
+            with pytest.raises(InputError, match=r"(?i)no (such )?file or"):
+                list(units[0].load())
 
 
 def test_what_is_not_there(folder: str) -> None:
@@ -297,13 +303,84 @@ def test_columns_that_cannot_be_used(tmp_path: Path, columns: dict[str, Any], me
         read_items(rows(str(tmp_path), **columns), question="Q")
 
 
+def test_a_few_lines_of_a_url_are_a_few_bytes(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """s3fs fetches 50 MB ahead, unless it is told otherwise; there may be thousands of units."""
+    import s3fs
+
+    place = put(f"{new_bucket()}/in", "in.jsonl", [{"id": str(number), "text": "x" * 1000} for number in range(5000)])
+    units = list(read_items(place, question="Q").units(lambda id: True, max_items=10, max_bytes=1 << 30))
+    fetched: list[int] = []
+    fetch = s3fs.S3File._fetch_range
+
+    def counted(self: Any, start: int, end: int) -> Any:
+        fetched.append(end - start)
+        return fetch(self, start, end)
+
+    monkeypatch.setattr(s3fs.S3File, "_fetch_range", counted)
+    assert [item.id for item in units[100].load()] == [str(number) for number in range(1000, 1010)]
+    assert 10_000 < sum(fetched) < 300_000
+
+
+def test_a_signed_web_address_of_a_parquet_file(tmp_path: Path) -> None:
+    """It is asked for with its signature, and told without."""
+    asked: list[str] = []
+
+    class Signed(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if "Signature=abc" not in self.path:
+                self.send_error(403)
+                return
+            super().do_GET()
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    rows(str(tmp_path), id=["a"], text=["x"])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Signed, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/in.parquet"
+            (item,) = read_items(f"{url}?X-Signature=abc", question="Q")
+            assert item.id == "a"
+            with pytest.raises(InputError) as told:
+                DocumentFile(f"{url}?X-Signature=wrong", "x").read()
+        finally:
+            server.shutdown()
+    assert "403" in told.value.message
+    assert "wrong" not in str(told.value)
+
+
+def test_a_pipe_by_its_url_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "in.jsonl")
+    with pytest.raises(InputError, match="is a pipe"):
+        read_items(f"file://{tmp_path}/in.jsonl", question="Q")
+    with pytest.raises(InputError, match="is a pipe"):
+        DocumentFile(f"file://{tmp_path}/in.jsonl", "x").read()
+
+
+def test_an_archive_is_a_folder(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        archive.writestr("notes.txt", "file a")
+        archive.writestr("sub/b.txt", "file b")
+        archive.writestr("in.jsonl", json.dumps({"id": "1", "text": "x"}))
+    inside = read_items(f"zip://::file://{tmp_path}/in.zip", question="Q")
+    assert list(inside.ids) == ["in.jsonl", "notes.txt", "sub/b.txt"]
+    assert [item.load()[0].text for item in good(inside)][1:] == ["file a", "file b"]
+    (line,) = good(read_items(f"zip://in.jsonl::file://{tmp_path}/in.zip", question="Q"))
+    assert line.load() == [Document("x", "1")]
+
+
 def test_one_column_twice(tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(InputError, match="'text' is there twice"):
         read_items(put(str(tmp_path), "in.parquet", table), question="Q")
 
 
-def test_a_damaged_row_group_is_rows_that_fail(tmp_path: Path) -> None:
+def test_a_damaged_row_group_is_told(tmp_path: Path) -> None:
     place = Path(rows(str(tmp_path), id=["a", "b"], text=["x" * 3000, "y" * 3000]))
     items = read_items(place, question="Q")
     (unit,) = items.units(lambda id: True, max_items=9, max_bytes=1 << 30)
@@ -311,9 +388,8 @@ def test_a_damaged_row_group_is_rows_that_fail(tmp_path: Path) -> None:
     at = pq.read_metadata(place).row_group(0).column(1).data_page_offset
     data[at : at + 40] = b"\xff" * 40
     place.write_bytes(data)
-    found = list(unit.load())
-    assert [item.id for item in found] == ["a", "b"]
-    assert all(isinstance(item, BadItem) and "in.parquet" in str(item.error) for item in found)
+    with pytest.raises(InputError, match=r"in\.parquet"):
+        list(unit.load())
     with pytest.raises(InputError, match=r"in\.parquet"):
         list(items)
 

@@ -18,6 +18,7 @@ PROGRAM = """\
 import sys, os, json
 import psutil
 from glyph_pipeline.cluster import session
+before = dict(os.environ)
 with session(num_cpus=1) as ray:
     @ray.remote
     def telemetry():
@@ -31,10 +32,15 @@ with session(num_cpus=1) as ray:
                 listening |= {c.laddr.ip for c in connections("tcp") if c.status == psutil.CONN_LISTEN}
         except psutil.Error:
             continue
-    print(json.dumps({"telemetry": said, "listening": sorted(listening), "cores": ray.cluster_resources()["CPU"]}))
+    root = os.path.dirname(ray._private.worker._global_node.get_temp_dir_path())
+    open_to = oct(os.stat(root).st_mode & 0o777)
+    cores = ray.cluster_resources()["CPU"]
+    print(json.dumps({"telemetry": said, "listening": sorted(listening), "cores": cores, "folder": open_to}))
     if len(sys.argv) > 1:
         sys.stdout.flush()
         sys.stdin.read()
+left = {name for name, _ in set(os.environ.items()) ^ set(before.items())}
+assert left <= {"RAY_CLIENT_MODE", "PYTHONBREAKPOINT"}, left  # which Ray sets when it is imported
 """
 
 
@@ -42,12 +48,14 @@ def started(tmp_path: Path, *arguments: str) -> tuple[subprocess.Popen[str], str
     mark = f"session {tmp_path}"
     temporary = tmp_path / "t"
     temporary.mkdir()
+    (tmp_path / "home").mkdir()
     known = {
         **os.environ,
         "GLYPH_TEST_MARK": mark,
         "PYTHONPATH": str(REPOSITORY),
         "RAY_ADDRESS": "192.0.2.99:6379",
         "TMPDIR": str(temporary),
+        "HOME": str(tmp_path / "home"),
     }
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *arguments],
@@ -66,11 +74,12 @@ def test_all_is_on_loopback_and_nothing_is_left(tmp_path: Path) -> None:
     process, mark = started(tmp_path)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert eval(out.strip()) == {"telemetry": "0", "listening": ["127.0.0.1", "::ffff:127.0.0.1"], "cores": 1.0}
+    assert eval(out.strip()) == {"telemetry": "0", "listening": ["127.0.0.1", "::ffff:127.0.0.1"], "cores": 1.0, "folder": "0o700"}
     assert err == ""
     wait_for(lambda: not marked(mark), "the end of all of Ray's processes", 60)
     assert set(Path("/tmp").glob("glyph-ray-*")) == before
     assert list((tmp_path / "t").iterdir()) == []
+    assert list((tmp_path / "home").iterdir()) == []
 
 
 def test_a_killed_driver_leaves_no_process(tmp_path: Path) -> None:
@@ -83,12 +92,38 @@ def test_a_killed_driver_leaves_no_process(tmp_path: Path) -> None:
     wait_for(lambda: not marked(mark), "the end of all of Ray's processes", 60)
 
 
-def test_addresses_that_are_none() -> None:
+def test_ray_that_was_imported_before_stays_on_loopback_too(tmp_path: Path) -> None:
+    """And what this machine is called for other clusters, and that they ask for no token, is as it was."""
+    program = """
+import os, ray
+from ray._private import services
+from ray._raylet import AuthenticationMode, get_authentication_mode
+there = services.get_node_ip_address()
+from glyph_pipeline.cluster import session
+for _ in range(2):
+    with session(num_cpus=1):
+        assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:"), ray.get_runtime_context().gcs_address
+        assert get_authentication_mode() == AuthenticationMode.TOKEN
+    assert services.get_node_ip_address() == there
+    assert get_authentication_mode() == AuthenticationMode.DISABLED
+"""
+    known = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=known, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="ray job submit"), session("ray://127.0.0.1:10001"):
         pass
     with pytest.raises(UsageError, match="HOST:PORT"), session("somewhere"):
         pass
     with pytest.raises(ClusterError, match="No Ray cluster answers at '127\\.0\\.0\\.1:1'") as told, session("127.0.0.1:1"):
+        pass
+    for address in ("a..b:6379", "127.0.0.1:\N{SUPERSCRIPT TWO}"):
+        with pytest.raises(ClusterError, match="No Ray cluster answers"), session(address):
+            pass
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
+    with pytest.raises(UsageError, match="ray job submit"), session("auto"):
         pass
     assert told.value.exit_code == 14
     assert "--address auto" in str(told.value)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from glyph_pipeline import __version__
-from glyph_pipeline.errors import OutputError
+from glyph_pipeline.errors import InputError, OutputError
 from glyph_pipeline.pagestore import PageStore
+from glyph_pipeline.rendering.fonts import find_font
 from glyph_pipeline.shards import ShardSummary
 from tests.support.shards import CONFIG, corpus, draw, prose, tree, write_lines
 
@@ -60,15 +62,82 @@ def test_what_failed_is_drawn_again_when_that_is_asked_for(tmp_path: Path) -> No
     folder, out = tmp_path / "texts", tmp_path / "out"
     folder.mkdir()
     for n in range(6):
-        (folder / f"{n}.txt").write_text(prose(n) if n != 3 else " " * len(prose(n)), "utf-8")
+        (folder / f"{n}.txt").write_text(prose(n) if n != 3 else "", "utf-8")
     assert draw(folder, out, shard_size=2).counts.failed == 1
     (folder / "3.txt").write_text(prose(3), "utf-8")
-    assert draw(folder, out, shard_size=2).counts.failed == 1
+    with pytest.raises(OutputError, match=r"documents' sizes differ\..*--retry-failed"):
+        draw(folder, out, shard_size=2)
     drawn: list[ShardSummary] = []
     report = draw(folder, out, shard_size=2, retry_failed=True, on_shard=drawn.append)
     assert ([shard.number for shard in drawn], report.counts.failed, report.counts.documents) == ([1], 0, 6)
+    assert draw(folder, out, shard_size=2).counts == report.counts
     draw(folder, tmp_path / "new", shard_size=2)
     assert tree(out) == tree(tmp_path / "new")
+
+
+def test_a_file_that_was_missing_is_drawn_when_it_is_there(tmp_path: Path) -> None:
+    source, out = write_lines(tmp_path / "in.jsonl", [{"id": "a", "path": "a.txt"}, {"id": "b", "text": prose(2)}]), tmp_path / "out"
+    assert draw(source, out).counts.failed == 1
+    (tmp_path / "a.txt").write_text(prose(1), "utf-8")
+    report = draw(source, out, retry_failed=True)
+    assert (report.counts.documents, report.counts.failed) == (2, 0)
+
+
+def test_another_font_file_makes_other_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name says nothing; its path is the same for every process, whatever folder that works in."""
+    fonts = Path(find_font("DejaVuSans.ttf", False).path).parent
+    (tmp_path / "mine.ttf").write_bytes((fonts / "DejaVuSans.ttf").read_bytes())
+    source, out = corpus(tmp_path / "in.jsonl", 6, words=20), tmp_path / "out"
+    monkeypatch.chdir(tmp_path)
+    draw(source, out, config={"font": "mine.ttf"}, workers=1)
+    before = tree(out)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    draw(source, out, config={"font": str(tmp_path / "mine.ttf")})
+    (tmp_path / "mine.ttf").write_bytes((fonts / "DejaVuSansMono.ttf").read_bytes())
+    with pytest.raises(OutputError, match="the font file was"):
+        draw(source, out, config={"font": str(tmp_path / "mine.ttf")})
+    assert tree(out) == before
+
+
+def test_input_that_goes_away_ends_it_and_fails_no_document(tmp_path: Path) -> None:
+    source, out = corpus(tmp_path / "in.jsonl", 12, words=20), tmp_path / "out"
+    data = source.read_bytes()
+    with pytest.raises(InputError, match="No such file"):
+        draw(source, out, on_begin=lambda *_: source.unlink())
+    assert [path.name for path in out.iterdir()] == ["shards.json"]
+    source.write_bytes(data)
+    with pytest.raises(InputError, match="was changed"):
+        draw(source, out, on_shard=lambda _: source.write_bytes(data.replace(b'"d 7"', b'"e 7"')))
+    assert sorted(path.name for path in out.iterdir()) == ["shard-000000.json", "shard-000000.tar", "shards.json"]
+    source.write_bytes(data)
+    assert draw(source, out).counts.documents == 12
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    source, out = corpus(tmp_path / "in.jsonl", 12, words=20), tmp_path / "out"
+
+    def another(*_: object) -> None:
+        with pytest.raises(OutputError, match="Another run"):
+            draw(source, out)
+
+    assert draw(source, out, on_shard=another).counts.documents == 12
+
+
+def test_no_sums_stand_there_while_something_is_missing(tmp_path: Path) -> None:
+    source, out = corpus(tmp_path / "in.jsonl", 12, words=20), tmp_path / "out"
+    draw(source, out)
+    assert "counts" in json.loads((out / "shards.json").read_text("utf-8"))
+    (out / "shard-000001.json").unlink()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(source, out, on_begin=killed)
+    assert "counts" not in json.loads((out / "shards.json").read_text("utf-8"))
+    draw(source, out)
+    assert "counts" in json.loads((out / "shards.json").read_text("utf-8"))
 
 
 def test_a_shard_that_is_gone_or_broken_beside_is_done_again(tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import psutil
+import pytest
 
 from glyph_pipeline.batch.units import InlineUnit
 from glyph_pipeline.shards import ShardSummary, draw_shards, plan_shards
 from glyph_pipeline.shards.local import on_this_machine
 from glyph_pipeline.shards.work import WriteShard, work_off
-from tests.support.deadly import DeadlyUnit, deadly, fine, unit
+from tests.support.deadly import DeadlyRow, DeadlyUnit, deadly, fine, unit
 from tests.support.processes import command, marked, wait_for
 from tests.support.shards import CONFIG, beside, corpus, tar_samples, tree
 
@@ -38,11 +41,35 @@ def test_a_document_that_kills_its_worker_is_a_failed_document(tmp_path: Path) -
     assert (tmp_path / "out" / "shard-000001.tar").stat().st_size == (tmp_path / "alone" / "shard-000000.tar").stat().st_size
 
 
+@pytest.mark.parametrize("format", ["webdataset", "parquet"])
+def test_a_row_that_kills_whoever_reads_it_is_a_failed_document(tmp_path: Path, format: Literal["webdataset", "parquet"]) -> None:
+    """Nobody but the one that tries it reads it again: neither for the others, nor when the shard is written at last."""
+    done: list[ShardSummary] = []
+    (task,) = tasks(tmp_path, "out", unit(fine("a"), fine("x"), fine("b"), kind=DeadlyRow))
+    work_off([replace(task, spec=replace(task.spec, format=format))], on_this_machine(2), done.append)
+    assert [(shard.counts.documents, shard.counts.failed) for shard in done] == [(2, 1)]
+    (facts,) = beside(tmp_path / "out")
+    assert [failure["id"] for failure in facts["failed"]] == ["x"]
+    assert [document["id"] for document in facts["documents"]] == ["a", "b"]
+
+
 def test_input_that_can_never_be_loaded_is_told_and_the_rest_is_done(tmp_path: Path) -> None:
     done: list[ShardSummary] = []
     units = [unit(fine("a"), kind=DeadlyUnit), unit(fine("b"))]
     work_off(tasks(tmp_path, "out", *units), on_this_machine(2), done.append)
     assert sorted((shard.number, shard.counts.documents, shard.counts.failed) for shard in done) == [(0, 0, 1), (1, 1, 0)]
+
+
+def workers() -> list[int]:
+    """Processes of this one that draw shards, whether they have died or not."""
+    return [process.pid for process in psutil.Process().children() if "shards.worker" in " ".join(_words(process))]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_a_worker_that_was_killed_changes_nothing(tmp_path: Path) -> None:
@@ -52,12 +79,12 @@ def test_a_worker_that_was_killed_changes_nothing(tmp_path: Path) -> None:
 
     def kill(summary: ShardSummary) -> None:
         if len(killed) < 3:
-            worker = psutil.Process().children()[0]
-            os.kill(worker.pid, signal.SIGKILL)
-            killed.append(worker.pid)
+            worker = next(pid for pid in workers() if pid not in killed)
+            os.kill(worker, signal.SIGKILL)
+            killed.append(worker)
 
     draw_shards(source, tmp_path / "disturbed", config=CONFIG, shard_size=4, workers=2, on_shard=kill)
-    assert len(set(killed)) == 3
+    assert len(killed) == 3
     assert tree(tmp_path / "disturbed") == tree(tmp_path / "undisturbed")
 
 

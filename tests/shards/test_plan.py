@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from glyph_pipeline import storage
-from glyph_pipeline.errors import ConfigError, FontError, InputError, OutputError, UsageError
+from glyph_pipeline.errors import ConfigError, EncodingError, FontError, InputError, OutputError, UsageError
 from glyph_pipeline.shards import ShardSummary, draw_shards, plan_shards
 from glyph_pipeline.shards import plan as plan_module
 from tests.support.s3 import new_bucket, s3_server
@@ -124,6 +124,13 @@ def test_output_within_the_input_is_no_input(tmp_path: Path) -> None:
     assert draw(tmp_path, tmp_path / "shards").counts == first.counts
 
 
+def test_texts_below_the_output_are_input(tmp_path: Path) -> None:
+    (tmp_path / "out" / "texts").mkdir(parents=True)
+    (tmp_path / "out" / "texts" / "a.txt").write_text(prose(1), "utf-8")
+    for _ in range(2):
+        assert draw(tmp_path / "out" / "texts", tmp_path / "out").counts.documents == 1
+
+
 def test_what_is_wrong_from_the_start(tmp_path: Path) -> None:
     source = corpus(tmp_path / "in.jsonl", 1)
     for options, kind, words in (
@@ -132,13 +139,15 @@ def test_what_is_wrong_from_the_start(tmp_path: Path) -> None:
         ({"workers": -1}, UsageError, "workers is -1"),
         ({"config": {"dpi": 5000}}, ConfigError, "dpi"),
         ({"config": {"font": "No Such Font"}}, FontError, "No Such Font"),
+        ({"encoding": "nonsense"}, EncodingError, "no encoding 'nonsense'"),
     ):
         with pytest.raises(kind, match=words):
             draw(source, tmp_path / "out", **options)
     with pytest.raises(UsageError, match="nothing to draw"):
         draw_shards([], tmp_path / "out")
-    with pytest.raises(InputError, match="no file"):
-        draw_shards(tmp_path / "nowhere", tmp_path / "out")
+    for source in (tmp_path / "nowhere", tmp_path / ("a" * 300)):
+        with pytest.raises(InputError):
+            draw_shards(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glyph_pipeline import RenderConfig, render
+from glyph_pipeline.errors import InputError
 from glyph_pipeline.shards import parquet as parquet_format
 from tests.support.shards import CONFIG, beside, corpus, draw, prose, rows, tar_samples, write_lines
 
@@ -70,6 +73,29 @@ def test_parquet_has_a_schema_of_its_own_and_bounded_row_groups(tmp_path: Path, 
     nothing = pyarrow.parquet.ParquetFile(tmp_path / "out" / "shard-000001.parquet")
     assert nothing.metadata.num_rows == 0
     assert nothing.schema_arrow == first.schema_arrow == parquet_format.schema()
+
+
+def test_row_groups_are_bounded_also_by_what_is_not_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metadata stand in each row; those of a long document would fill the memory."""
+    monkeypatch.setattr(parquet_format, "ROW_GROUP_BYTES", 300_000)
+    source = write_lines(tmp_path / "in.jsonl", [{"id": "long", "text": prose(1, 3_000), "metadata": {"html": "x" * 100_000}}])
+    draw(source, tmp_path / "out", format="parquet", config=CONFIG.replace(page_size="300,300"))
+    found = pyarrow.parquet.ParquetFile(tmp_path / "out" / "shard-000000.parquet").metadata
+    assert found.num_rows > 10
+    assert max(found.row_group(n).num_rows for n in range(found.num_row_groups)) <= 2
+
+
+def test_an_error_in_the_middle_is_all_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyarrow writes the end of a file when its writer is let go, to a stream that is closed by then."""
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    source = corpus(tmp_path / "in.jsonl", 3)
+    data = source.read_bytes()
+    with pytest.raises(InputError, match="was changed"):
+        draw(source, tmp_path / "out", format="parquet", on_begin=lambda *_: source.write_bytes(data.replace(b'"d 2"', b'"e 2"')))
+    gc.collect()
+    assert told == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["shards.json"]
 
 
 @settings(max_examples=25)

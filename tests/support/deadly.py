@@ -32,6 +32,17 @@ class DeadlyUnit(InlineUnit):
         raise AssertionError("still alive")
 
 
+@dataclass(frozen=True)
+class DeadlyRow(InlineUnit):
+    """Items of which the one that is called x kills the process that reads it."""
+
+    def load(self) -> Iterator[BatchItem | BadItem]:
+        for item in self.items:
+            if item.id == "x":
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield item
+
+
 def unit(*items: BatchItem, kind: type[InlineUnit] = InlineUnit) -> InlineUnit:
     """The items of a task."""
     return kind(tuple(item.id for item in items), 0, items)

@@ -61,6 +61,26 @@ def test_vllm_inside_the_cluster(tiny_model: Path, vllm_python: Path) -> None:
     wait_for(lambda: not servers_of(tiny_model), "the end of all engines", 60)
 
 
+def test_engines_stand_where_gpus_are_and_one_machine_is_lost(tiny_model: Path, vllm_python: Path) -> None:
+    """Two engines, each where Ray finds a GPU, as it was told of two; each on a port of its own. One is lost with its machine, for good,
+    and the other does its work as well. Nothing of them is left."""
+    launch = {"vllm": str(vllm_python), "timeout": START_SECONDS, "max_model_len": 8192}
+    spec = AskSpec({"sampling": Sampling(max_tokens=600)}, EN, concurrency=4, engines=Engines(str(tiny_model), "cpu", launch, gpus=1))
+    results, told = [], []
+    with two_nodes(gpus=1) as cluster:
+        for result in ask_many(some_items(40), spec, address=cluster.address, on_notice=told.append):
+            results.append(result)
+            if len(results) == 10:
+                wait_for(lambda: len(servers_of(tiny_model)) == 2, "the second engine", START_SECONDS)
+                cluster.kill()
+                wait_for(lambda: len(servers_of(tiny_model)) == 1, "the end of the engine of the lost machine", 60)
+    script = json.loads((tiny_model / "tiny_glyph.json").read_text("utf-8"))
+    assert sorted(result.id for result in results) == sorted(f"item {n}" for n in range(40))
+    assert {result.answer.text if result.answer else str(result.error) for result in results} == {script["answer"]}
+    assert any("was lost" in notice for notice in told)
+    wait_for(lambda: not servers_of(tiny_model), "the end of all engines", 60)
+
+
 def servers_of(model: Path) -> list[psutil.Process]:
     """vLLM's processes that serve a model folder."""
     return [process for process in psutil.process_iter() if str(model) in _command_line(process) and "api_server" in _command_line(process)]
