@@ -92,16 +92,17 @@ def config_for(documents: Sequence[Document], config: RenderConfig | Mapping[str
 def with_absolute_font(config: RenderConfig | Mapping[str, Any]) -> RenderConfig | Mapping[str, Any]:
     """The same, with the path of a font file absolute: the working folder is another one on other machines, or in a later run."""
     if isinstance(config, RenderConfig):
-        return config.replace(font=_absolute(config.font))
-    return {key: _absolute(value) if key in _FONT_KEYS and isinstance(value, str) else value for key, value in config.items()}
+        return config.replace(font=absolute_file(config.font))
+    return {key: absolute_file(value) if key in _FONT_KEYS and isinstance(value, str) else value for key, value in config.items()}
 
 
-def _absolute(font: str) -> str:
+def absolute_file(name: str) -> str:
+    """The name of a file as an absolute path, or the name as it is, if no file is called so here."""
     try:
-        path = Path(font).expanduser()
-        return str(path.absolute()) if path.is_file() else font
+        path = Path(name).expanduser()
+        return str(path.absolute()) if path.is_file() else name
     except (OSError, RuntimeError, ValueError):
-        return font  # whoever opens it says what is wrong
+        return name  # whoever opens it says what is wrong
 
 
 class _NotCounted:

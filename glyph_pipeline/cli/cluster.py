@@ -87,6 +87,7 @@ def spec_of(
 
 
 def _engines(asking: Asking, gpus: bool) -> Engines:
+    from glyph_pipeline.batch.worker import absolute_file
     from glyph_pipeline.cluster import Engines
     from glyph_pipeline.serving import DEFAULT_MODEL
 
@@ -96,4 +97,5 @@ def _engines(asking: Asking, gpus: bool) -> Engines:
         raise UsageError("--port can't be given for servers in a cluster: several may stand on one machine.", hint="Leave it out.")
     needed = launch.get("tensor_parallel_size", 1) * launch.get("data_parallel_size", 1)
     on_cpu = choice.profile == "cpu" or not gpus
-    return Engines(choice.served_name or DEFAULT_MODEL, choice.profile or "auto", launch, gpus=0 if on_cpu else needed)
+    profile = absolute_file(choice.profile or "auto")
+    return Engines(choice.served_name or DEFAULT_MODEL, profile, launch, gpus=0 if on_cpu else needed)

@@ -164,6 +164,8 @@ def test_options_that_contradict_each_other(tmp_path: Path) -> None:
     assert "--workers" in run(*asked, "--engine", "ray", "--workers", "2", state=tmp_path, code=2).stderr
     assert "--address" in run(*asked, "--address", "auto", state=tmp_path, code=2).stderr
     assert "ray job submit" in run(*asked, "--engine", "ray", "--address", "ray://127.0.0.1:1", state=tmp_path, code=2).stderr
+    engines = (source, "-o", tmp_path / "out.jsonl", "--engine", "ray", "--profile", "cpu", "--model", tmp_path, "--port", "1")
+    assert "--port can't be given" in run(*engines, state=tmp_path, code=2).stderr
     none = run(*asked, "--engine", "ray", "--address", "127.0.0.1:1", state=tmp_path, code=14)
     assert "No Ray cluster answers" in none.stderr
 

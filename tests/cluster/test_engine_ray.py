@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ import pytest
 from glyph_pipeline import Document, GlyphPipeline, RenderConfig
 from glyph_pipeline.batch import BadItem, BatchItem, BatchResult, read_items
 from glyph_pipeline.cluster import AskSpec, ask_many
-from glyph_pipeline.errors import ClusterError, InputError, ServerUnreachableError, UsageError
+from glyph_pipeline.cluster.engine import _Job
+from glyph_pipeline.errors import ClusterError, InputError, ReadError, ServerUnreachableError, UsageError
 from glyph_pipeline.reading.retry import RetryPolicy
 from tests.support.fake_openai import Fake, Handler, in_turn, refuses, running
 from tests.support.ray_cluster import Deadly, TwoNodes, Watched
@@ -82,13 +82,19 @@ def test_only_what_is_wanted(standing_cluster: TwoNodes) -> None:
 
 def test_requests_are_bounded_over_all_readers(standing_cluster: TwoNodes) -> None:
     lock, now, most = threading.Lock(), 0, 0
+    four, six = threading.Event(), threading.Event()
 
     def reply(handler: Handler, body: dict[str, Any]) -> None:
         nonlocal now, most
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.05)  # as long as an answer takes
+            if now >= 4:
+                four.set()
+            if now >= 6:
+                six.set()
+        four.wait(60)
+        six.wait(0.2)  # time for one too many
         with lock:
             now -= 1
         echo(handler, body)
@@ -97,7 +103,7 @@ def test_requests_are_bounded_over_all_readers(standing_cluster: TwoNodes) -> No
         spec = AskSpec({"base_url": fake.base_url}, CONFIG, concurrency=5, readers=2)
         results = rows(ask_many(items(80), spec, address=standing_cluster.address))
     assert {record["status"] for record in results.values()} == {"ok"}
-    assert 2 <= most <= 5
+    assert 4 <= most <= 5
 
 
 def test_a_failed_request_is_sent_again_and_told_of(standing_cluster: TwoNodes) -> None:
@@ -142,6 +148,60 @@ def test_a_refused_item_is_a_row_and_no_server_ends_the_job(standing_cluster: Tw
     gone = AskSpec({"base_url": url, "retry": RetryPolicy(budget=0)}, CONFIG)
     with pytest.raises(ServerUnreachableError):
         list(ask_many(items(3), gone, address=standing_cluster.address))
+
+
+def test_another_version_on_a_machine_ends_the_job(standing_cluster: TwoNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glyph_pipeline.cluster.engine.__version__", "99.0")
+    with pytest.raises(ClusterError, match=r"has glyph-pipeline .*, the job was begun with 99\.0.*same version"):
+        list(ask_many(items(3), AskSpec({"base_url": "http://127.0.0.1:1/v1"}, CONFIG), address=standing_cluster.address))
+
+
+def test_input_that_a_machine_can_not_read_ends_the_job_and_fails_no_item(standing_cluster: TwoNodes, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"id": f"{n}", "text": TEXT, "question": "?"}) + "\n" for n in range(40)), "utf-8")
+    opened = read_items(source)
+    source.unlink()
+    results: list[BatchResult] = []
+    with running(Fake(echo)) as fake, pytest.raises(InputError, match=r"On the machine .*No such file"):
+        results.extend(ask_many(opened, AskSpec({"base_url": fake.base_url}, CONFIG), address=standing_cluster.address))
+    assert results == []
+
+
+def test_a_cluster_that_gives_nothing_back_fails_no_item(standing_cluster: TwoNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when its disks are full: what is missing stays missing, and is not told to have failed."""
+    passed = _Job._pass
+
+    def first_alone(self: _Job, units: list[Any]) -> Any:
+        yield from passed(self, units[:1]) if len(units) == 30 else ()
+
+    monkeypatch.setattr(_Job, "_pass", first_alone)
+    results: list[BatchResult] = []
+    with running(Fake(echo)) as fake, pytest.raises(ClusterError, match="lost all of 29 items") as caught:
+        results.extend(ask_many(items(30), AskSpec({"base_url": fake.base_url}, CONFIG), address=standing_cluster.address))
+    assert [result.id for result in results] == ["item 0"]
+    assert caught.value.exit_code == 14
+
+
+def test_answers_are_given_before_what_ends_the_job(standing_cluster: TwoNodes) -> None:
+    """They stand in one block with it, and were paid for."""
+    refused = threading.Event()
+
+    def alone(fake: Fake) -> AskSpec:
+        return AskSpec({"base_url": fake.base_url}, CONFIG, concurrency=8, readers=1)
+
+    def reply(handler: Handler, body: dict[str, Any]) -> None:
+        if question_of(body) == "question 63":
+            refused.wait(60)
+            refuses(401, "no key")(handler, body)
+            return
+        echo(handler, body)
+        if question_of(body) == "question 62":
+            refused.set()
+
+    results: list[BatchResult] = []
+    with running(Fake(reply)) as fake, pytest.raises(ReadError, match="no key"):
+        results.extend(ask_many(items(64), alone(fake), address=standing_cluster.address))
+    assert "item 62" in {result.id for result in results}
 
 
 def test_what_contradicts_itself() -> None:

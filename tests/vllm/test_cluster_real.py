@@ -15,7 +15,7 @@ from glyph_pipeline import Document, RenderConfig
 from glyph_pipeline.batch import BatchItem
 from glyph_pipeline.cluster import AskSpec, Engines, ask_many
 from glyph_pipeline.reading.sampling import Sampling
-from tests.support.command import REPOSITORY, SAMPLE
+from tests.support.command import REPOSITORY, SAMPLE, glyph_compress
 from tests.support.processes import wait_for
 from tests.support.ray_cluster import two_nodes
 from tests.vllm.conftest import START_SECONDS
@@ -48,16 +48,21 @@ def test_the_long_run_in_small(vllm_python: Path, tmp_path: Path) -> None:
             assert window["predicted_prompt_tokens"] == window["usage"]["prompt_tokens"]
 
 
-def test_vllm_inside_the_cluster(tiny_model: Path, vllm_python: Path) -> None:
-    """Two engines, one a reader, each on a port of its own; nothing of them is left."""
-    launch = {"vllm": str(vllm_python), "timeout": START_SECONDS, "max_model_len": 8192}
-    engines = Engines(str(tiny_model), "cpu", launch, gpus=0)
-    spec = AskSpec({"sampling": Sampling(max_tokens=600)}, EN, concurrency=8, readers=2, engines=engines)
+def test_vllm_inside_the_cluster(tiny_model: Path, vllm_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command: two engines without GPUs, one a reader, each on a port of its own; nothing of them is left."""
+    monkeypatch.setenv("GLYPH_VLLM_PYTHON", str(vllm_python))  # of each machine
+    source = tmp_path / "in.jsonl"
+    lines = [{"id": item.id, "question": item.question, "text": item.load()[0].text} for item in some_items(6)]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     with two_nodes() as cluster:
-        results = list(ask_many(some_items(6), spec, address=cluster.address))
+        asked = ("batch", source, "-o", tmp_path / "out.jsonl", "--engine", "ray", "--address", cluster.address, "--readers", "2")
+        engine = ("--profile", "cpu", "--model", tiny_model, "--max-model-len", "8192", "--max-tokens", "600")
+        done = glyph_compress(*asked, *engine, "--start-timeout", str(START_SECONDS), state=tmp_path / "state")
+    assert done.returncode == 0, done.stderr
     script = json.loads((tiny_model / "tiny_glyph.json").read_text("utf-8"))
-    assert sorted(result.id for result in results) == sorted(f"item {n}" for n in range(6))
-    assert {result.answer.text if result.answer else str(result.error) for result in results} == {script["answer"]}
+    records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert sorted(record["id"] for record in records) == sorted(f"item {n}" for n in range(6))
+    assert {record["answer"] for record in records} == {script["answer"]}
     wait_for(lambda: not servers_of(tiny_model), "the end of all engines", 60)
 
 
