@@ -70,6 +70,20 @@ def test_a_cluster_of_its_own(tmp_path: Path) -> None:
     assert rows(tmp_path / "ray.jsonl") == rows(tmp_path / "here.jsonl")
 
 
+def test_sigterm_ends_a_cluster_of_its_own(tmp_path: Path) -> None:
+    """With the exit code of the local engine, though Ray has a handler of its own; no process is left, and what is done stays done."""
+    out = tmp_path / "ray.jsonl"
+    with running(Fake(echo)) as fake:
+        asked = ["batch", lines(tmp_path / "in.jsonl", 400), "-o", out, "--engine", "ray", "--base-url", fake.base_url]
+        with command(*asked, state=tmp_path / "state", python=tmp_path) as (process, _):
+            wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 5, "the fifth row", WAIT_S)
+            process.terminate()
+            _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    assert 5 <= len(rows(out)) < 400
+
+
 def test_parquet_in_and_out_by_url(standing_cluster: TwoNodes, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

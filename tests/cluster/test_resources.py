@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from glyph_pipeline.cluster import AskSpec, Engines
-from glyph_pipeline.cluster.resources import Room, divided
+from glyph_pipeline.cluster.resources import Room, divided, engines_fit
 from glyph_pipeline.errors import ClusterError, UsageError
 
 URL = {"base_url": "http://127.0.0.1:1/v1"}
@@ -56,6 +59,26 @@ def test_an_engine_for_each_gpu() -> None:
     assert divided(nodes(16, 16, gpus=7), AskSpec(engines=Engines("m", gpus=4))).readers == 2
     assert divided(nodes(16, 16, gpus=8), AskSpec(engines=engines, readers=3)).readers == 3
     assert divided(nodes(4, 4), AskSpec(engines=Engines("m", "cpu", gpus=0))) == Room(2, 6)
+
+
+def test_gpus_without_a_core_are_no_place() -> None:
+    """The reader beside the engine would never fit, and nothing would come of the job."""
+    engines = Engines("m")
+    bare, full = {"CPU": 0, "GPU": 8}, {"CPU": 8, "GPU": 1}
+    assert divided([bare, full], AskSpec(engines=engines)).readers == 1
+    with pytest.raises(ClusterError, match="and a core beside it"):
+        divided([bare, {"CPU": 8}], AskSpec(engines=engines))
+
+
+def test_when_engines_wait_for_a_machine() -> None:
+    def cluster(*machines: tuple[bool, float, float]) -> Any:
+        there = [{"Alive": alive, "Resources": {"CPU": cores, "GPU": gpus}} for alive, cores, gpus in machines]
+        return SimpleNamespace(nodes=lambda: there)
+
+    room = Room(2, 6, reader_gpus=2)
+    assert engines_fit(cluster((True, 4, 2)), room)
+    assert not engines_fit(cluster((False, 4, 2), (True, 4, 1), (True, 0, 8)), room)
+    assert engines_fit(cluster((True, 4, 0)), Room(2, 6))
 
 
 def test_what_a_cluster_lacks() -> None:
