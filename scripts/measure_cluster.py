@@ -56,6 +56,8 @@ WORDS = [
     "cellar",
 ]
 NODE = {"num_cpus": 1, "object_store_memory": 500_000_000}
+# Ray ends idle processes beyond one a core, and starting another takes seconds (docs/scale.md).
+SETTINGS = {"num_workers_soft_limit": 8}
 
 
 def main() -> int:
@@ -146,7 +148,7 @@ def two_nodes() -> Iterator[tuple[str, Any]]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": SETTINGS})
     second = cluster.add_node(**NODE)
     try:
         yield cluster.address, lambda: cluster.remove_node(second, allow_graceful=False)
@@ -238,7 +240,8 @@ def scaling(folder: Path, source: Path, url: str, options: argparse.Namespace) -
                 seconds, _ = batch(source, out, url, options.concurrency, "--workers", str(workers))
             else:
                 # One core more, for the reader.
-                cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": workers + 1, "include_dashboard": False})
+                head = {**NODE, "num_cpus": workers + 1, "include_dashboard": False, "_system_config": SETTINGS}
+                cluster = Cluster(initialize_head=True, head_node_args=head)
                 try:
                     seconds, _ = batch(source, out, url, options.concurrency, "--engine", "ray", "--address", cluster.address)
                 finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import io
 import logging
 import os
 import secrets
@@ -19,11 +20,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
 
+from glyph_pipeline.background import cores
 from glyph_pipeline.errors import ClusterError, MissingExtraError, UsageError
 from glyph_pipeline.serving.signals import exit_on_sigterm
 
 # Where a socket's path has to fit into 107 bytes, of which Ray needs about 70.
 _LONGEST_FOLDER = 34
+# Processes that Ray keeps beyond two a core. By default it keeps one a core and ends others as soon as they are idle, such as those that
+# load input while one draws; starting one takes seconds, in which those that wait for it become idle.
+_SPARE = 6
 # Seconds for a machine of a cluster to accept a connection.
 _ANSWER_S = 10.0
 # Ray takes the address of this machine's network for a cluster of one machine, and listens on all of them; with this it keeps to
@@ -98,7 +103,7 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             # Below a folder of this user's alone, since Ray opens what it is given to everybody.
             options |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": f"{folder}/r"}
-            options |= {"_node_ip_address": "127.0.0.1"}
+            options |= {"_node_ip_address": "127.0.0.1", "_system_config": {"num_workers_soft_limit": _SPARE + 2 * (num_cpus or cores())}}
             stack.enter_context(_token())
         else:
             _check_listening(address)
@@ -113,11 +118,17 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
             raise ClusterError(
                 f"No Ray cluster could be started on this machine: {first}", hint="GLYPH_DEBUG=1 shows what Ray says."
             ) from e
-        stack.callback(ray.shutdown)
+        stack.callback(_leave, ray)
         stack.enter_context(exit_on_sigterm())
         if not debugging:
             stack.enter_context(_unheard())
         yield
+
+
+def _leave(ray: ModuleType) -> None:
+    """End the connection. Ray prints then what it had held back of its notices, to standard output."""
+    with contextlib.nullcontext() if _debugging() else contextlib.redirect_stdout(io.StringIO()):
+        ray.shutdown()
 
 
 @contextmanager

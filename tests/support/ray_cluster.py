@@ -14,6 +14,15 @@ import pytest
 
 from tests.support.command import REPOSITORY
 
+SETTINGS = {
+    # Ray waits half a minute for a machine that says nothing; here it misses one after five seconds.
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 10_000,
+    "health_check_failure_threshold": 5,
+    # It ends idle processes beyond one a core, and starting another takes seconds (docs/scale.md).
+    "num_workers_soft_limit": 8,
+}
 NODE = {"num_cpus": 1, "object_store_memory": 200_000_000}
 
 
@@ -44,7 +53,8 @@ def two_nodes(cores: int = 1, gpus: int = 0) -> Iterator[TwoNodes]:
         from ray.cluster_utils import Cluster
 
         node = {**NODE, "num_cpus": cores, "num_gpus": gpus}
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        head = {**node, "include_dashboard": False, "_system_config": SETTINGS}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             yield TwoNodes(cluster, cluster.add_node(**node))
         finally:
