@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import itertools
 import threading
@@ -17,8 +18,8 @@ from glyph_pipeline.batch.units import units_of
 from glyph_pipeline.batch.worker import with_absolute_font
 from glyph_pipeline.cluster.ledger import Ledger
 from glyph_pipeline.cluster.resources import Room, engines_fit, room_of
-from glyph_pipeline.cluster.rows import packed, table_of
-from glyph_pipeline.cluster.running import beside_driver, breaking_off, in_blocks, streamed
+from glyph_pipeline.cluster.rows import packed
+from glyph_pipeline.cluster.running import beside_driver, breaking_off, handed_over, streamed
 from glyph_pipeline.cluster.session import session
 from glyph_pipeline.cluster.settings import BLOCK_BYTES, data_settings
 from glyph_pipeline.cluster.spec import AskSpec
@@ -33,6 +34,9 @@ _MOST_ITEMS = 32
 # Tasks that each reader gets at least, if there are so many items: the last of them should not keep one reader busy and the others idle.
 _TASKS_EACH = 16
 _NOTICE_S = 1.0
+# A worker of Ray's that ends kills its children, among them the watchdog of its vLLM together with what that watches; the processes
+# behind it, which hold the GPU's memory, would be left. With this the watchdog ends them all.
+_ENGINE_ENV = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}}
 # Passes in which nothing came of single items, before so few of them are given up, or else the job is.
 _BARREN = 2
 _FEW = 8
@@ -91,7 +95,7 @@ class _Job:
             before = len(missing)
             units = units_of(source, missing.__contains__, max_items=most, max_bytes=BLOCK_BYTES)
             try:
-                with breaking_off(self._ray), closing(self._pass([table_of([("", (unit.ids, packed(unit)))]) for unit in units])) as blocks:
+                with breaking_off(self._ray), closing(self._pass([("", (unit.ids, packed(unit))) for unit in units])) as blocks:
                     for value in itertools.chain.from_iterable(blocks):
                         if isinstance(value, Fatal):
                             raise value.error
@@ -102,6 +106,7 @@ class _Job:
             except BrokenOffError:
                 if len(missing) == before:
                     raise
+            gc.collect()  # else the actors of this pass may hold their GPUs until it happens to be done
             barren = barren + 1 if len(missing) == before and most == 1 else 0
             most = 1
             # A few that nothing ever comes of are at fault themselves; if nothing comes of many, the cluster is.
@@ -120,19 +125,18 @@ class _Job:
         """What comes of units, block by block; what ends the job stands last in its block, behind answers that were paid for."""
         from ray.data import TaskPoolStrategy
 
-        blocks = in_blocks(units)
+        rows, blocks = handed_over(self._ray, units)
         room, spec = self._room, self._spec
         shared = {"spec": spec, "ledger": self._ledger, "driver": __version__}
         overlapping = max(2, min(64, spec.concurrency))
         dataset = (
-            self._ray.data.from_arrow(blocks)
-            .map_batches(load_rows, batch_size=None, batch_format="pyarrow", fn_kwargs=shared, num_cpus=room.load_cpus)
+            rows.map_batches(load_rows, batch_size=None, batch_format="pyarrow", fn_kwargs=shared, num_cpus=room.load_cpus)
             .map_batches(
                 draw_rows,
                 batch_size=None,
                 batch_format="pyarrow",
                 fn_kwargs=shared,
-                compute=TaskPoolStrategy(size=min(room.drawing, len(blocks))),
+                compute=TaskPoolStrategy(size=min(room.drawing, blocks)),
                 num_cpus=room.draw_cpus,
             )
             .map_batches(
@@ -141,14 +145,15 @@ class _Job:
                 batch_size=1 if room.reader_gpus else None,
                 batch_format="pyarrow",
                 fn_constructor_kwargs=shared,
-                **_actors(min(room.readers, len(blocks)), overlapping),
+                **_actors(min(room.readers, blocks), overlapping),
                 **(_gpus(self._ray, room.reader_gpus) if room.reader_gpus else {}),
+                **({"runtime_env": _ENGINE_ENV} if spec.engines else {}),
                 num_cpus=room.reader_cpus,
             )
         )
         with closing(streamed(dataset)) as blocks_of_rows:
-            for rows in blocks_of_rows:
-                yield sorted((value for _, value in rows), key=lambda value: isinstance(value, Fatal))
+            for block in blocks_of_rows:
+                yield sorted((value for _, value in block), key=lambda value: isinstance(value, Fatal))
 
     @contextmanager
     def told(self, on_retry: Callable[[str, Retrying], object] | None, on_notice: Callable[[str], object] | None) -> Iterator[_Job]:

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from glyph_pipeline.cluster.rows import ids_of, packed_values, unpacked
+from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
 from glyph_pipeline.errors import BrokenOffError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # Blocks that input is handed over in, each with one row or several: each takes the driver some time and memory.
 _MOST_BLOCKS = 4096
 
 
-def in_blocks(rows: Sequence[pa.Table]) -> list[pa.Table]:
-    """Tables of one row each, joined if there are too many of them."""
-    import pyarrow as pa
+def handed_over(ray: ModuleType, rows: Sequence[tuple[str, object]]) -> tuple[Any, int]:
+    """A dataset of rows, one a block if there are not too many of them, and the number of its blocks.
 
-    each = max(1, -(-len(rows) // _MOST_BLOCKS))
-    return [pa.concat_tables(rows[start : start + each]) for start in range(0, len(rows), each)]
+    from_arrow would give each block to a task that counts its rows, and asks for a whole core. A small machine may not have one, as long
+    as actors of the pass before are not quite gone.
+    """
+    count = min(len(rows), _MOST_BLOCKS)
+    return ray.data.from_items(table_of(rows).to_pylist(), override_num_blocks=count), count
 
 
 def streamed(dataset: Any) -> Generator[list[tuple[str, Any]], None, None]:

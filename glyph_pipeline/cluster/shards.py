@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from glyph_pipeline import shards
 from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
-from glyph_pipeline.cluster.running import beside_driver, breaking_off, in_blocks, streamed
+from glyph_pipeline.cluster.running import beside_driver, breaking_off, handed_over, streamed
 from glyph_pipeline.cluster.session import session
 from glyph_pipeline.cluster.settings import data_settings
 from glyph_pipeline.cluster.stages import Fatal
@@ -101,8 +101,8 @@ def _work_off(ray: ModuleType, tasks: Sequence[Task], done: Done, workers: int |
 def _pass(ray: ModuleType, missing: Mapping[str, Task], attempts: Any, workers: int | None) -> Generator[list[tuple[str, Any]], None, None]:
     from ray.data import TaskPoolStrategy
 
-    blocks = in_blocks([table_of([row]) for row in missing.items()])
-    dataset = ray.data.from_arrow(blocks).map_batches(
+    rows, _ = handed_over(ray, list(missing.items()))
+    dataset = rows.map_batches(
         _perform_rows,
         batch_size=None,
         batch_format="pyarrow",
