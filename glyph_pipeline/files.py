@@ -53,6 +53,18 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+@contextmanager
+def kept_aside(what: str, until: str) -> Iterator[None]:
+    """Raise OutputError for what can't be written in the block to the folder for temporary files."""
+    try:
+        yield
+    except OSError as e:
+        raise OutputError(
+            f"{what} can't be kept in {tempfile.gettempdir()!r} until {until}: {e.strerror or e}.",
+            hint="Make room there, or name another folder by the environment variable TMPDIR.",
+        ) from e
+
+
 def sync_folder(folder: Path) -> None:
     """So that a new name outlives a power failure; not everywhere can a folder be opened."""
     with suppress(OSError):

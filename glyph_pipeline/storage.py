@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from glyph_pipeline.errors import GlyphError, InputError, MissingExtraError, OutputError
-from glyph_pipeline.files import writing_whole
+from glyph_pipeline.files import kept_aside, writing_whole
 from glyph_pipeline.places import WEB, Place, basename, below, is_url, join, parent, shown, suffix
 
 __all__ = [
@@ -134,7 +134,7 @@ def writing(place: Place) -> Iterator[BinaryIO]:
             if Path(f"/proc/self/fd/{handle}").exists():  # so that it goes away with this process, however that ends
                 Path(temporary).unlink()
                 temporary = f"/proc/self/fd/{handle}"
-            with _kept(place):
+            with kept_aside(repr(shown(place)), "it is whole"):
                 yield stream
                 stream.flush()
             with _writing(place):
@@ -373,17 +373,6 @@ def _writing(place: Place) -> Iterator[None]:
     except Exception as e:
         hint = _hint(e, "Name another place with --output, or make room.")
         raise OutputError(f"{shown(place)!r} can't be written: {_reason(e)}.", hint=hint) from e
-
-
-@contextmanager
-def _kept(place: Place) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise OutputError(
-            f"{shown(place)!r} can't be kept in {tempfile.gettempdir()!r} until it is whole: {e.strerror or e}.",
-            hint="Make room there, or name another folder by the environment variable TMPDIR.",
-        ) from e
 
 
 def no_such(place: Place) -> InputError:

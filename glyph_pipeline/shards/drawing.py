@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 from glyph_pipeline.batch.values import BatchItem
 from glyph_pipeline.batch.worker import config_for
 from glyph_pipeline.document import Document, as_documents
-from glyph_pipeline.errors import OutputError
+from glyph_pipeline.files import kept_aside
 from glyph_pipeline.page import Page
 from glyph_pipeline.pagestore import StoredRenderer, StorePlace
 from glyph_pipeline.rendering.canonical import Losses
@@ -84,12 +84,12 @@ class Spool:
 
     def add(self, page: Page) -> None:
         """Put a page on it."""
-        with _kept():
+        with kept_aside("The pages of a document", "the last is drawn"):
             pickle.dump(page, self._file, pickle.HIGHEST_PROTOCOL)
 
     def rewind(self) -> None:
         """Back to the first page, for :meth:`pages`."""
-        with _kept():  # what was not yet written is now
+        with kept_aside("The pages of a document", "the last is drawn"):  # what was not yet written is now
             self._file.seek(0)
 
     def pages(self, number: int) -> Iterator[Page]:
@@ -100,20 +100,9 @@ class Spool:
 
     def clear(self) -> None:
         """Take everything off."""
-        with _kept():
+        with kept_aside("The pages of a document", "the last is drawn"):
             self._file.seek(0)
             self._file.truncate()
-
-
-@contextmanager
-def _kept() -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise OutputError(
-            f"The pages of a document can't be kept in {tempfile.gettempdir()!r} until the last is drawn: {e.strerror or e}.",
-            hint="Make room there, or name another folder by the environment variable TMPDIR.",
-        ) from e
 
 
 @contextmanager
