@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any, TextIO
 
 from glyph_pipeline.background import cores
 from glyph_pipeline.errors import ClusterError, MissingExtraError, UsageError
-from glyph_pipeline.serving.signals import exit_on_sigterm
+from glyph_pipeline.serving.signals import exit_on_sigterm, kept_sigterm
 
 # Where a socket's path has to fit into 107 bytes, of which Ray needs about 70.
 _LONGEST_FOLDER = 34
@@ -109,7 +108,7 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
             _check_listening(address)
             options |= {"address": address}
         try:
-            with contextlib.nullcontext() if debugging else _without_stderr(), _own_sigterm():
+            with contextlib.nullcontext() if debugging else _without_stderr(), kept_sigterm():
                 ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, ray.exceptions.RayError) as e:
             first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
@@ -194,17 +193,6 @@ def _no_answer(address: str, reason: str) -> ClusterError:
         hint="Give --address auto on a machine of the cluster, or the host and port that ray start printed; Ray and Python must have the "
         f"versions of the cluster (here Ray {importlib.metadata.version('ray')}).",
     )
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep the handler of SIGTERM, for which Ray puts one of its own that ends with exit code 15."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():  # None: not put there by Python
-            signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

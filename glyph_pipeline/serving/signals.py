@@ -57,5 +57,16 @@ def hold_signals() -> Iterator[None]:
             signal.raise_signal(waiting)
 
 
+@contextlib.contextmanager
+def kept_sigterm() -> Iterator[None]:
+    """Put back the handler of SIGTERM after the block, in which Ray puts one of its own: that ends with exit code 1, and Ray leaves it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and _in_main_thread():  # None: not put there by Python
+            signal.signal(signal.SIGTERM, before)
+
+
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()

@@ -145,8 +145,8 @@ def test_what_is_wrong_from_the_start(tmp_path: Path) -> None:
             draw(source, tmp_path / "out", **options)
     with pytest.raises(UsageError, match="nothing to draw"):
         draw_shards([], tmp_path / "out")
-    for source in (tmp_path / "nowhere", tmp_path / ("a" * 300)):
-        with pytest.raises(InputError):
+    for source, words in ((tmp_path / "nowhere", "no file"), (tmp_path / ("a" * 300), "too long")):
+        with pytest.raises(InputError, match=words):
             draw_shards(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

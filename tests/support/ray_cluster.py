@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from glyph_pipeline.serving.signals import kept_sigterm
 from tests.support.command import REPOSITORY
 
 SETTINGS = {
@@ -47,7 +48,7 @@ class TwoNodes:
 @contextmanager
 def two_nodes(cores: int = 1, gpus: int = 0) -> Iterator[TwoNodes]:
     """A cluster that is there for the block; each node says that it has so many cores and GPUs, which Ray believes."""
-    with pytest.MonkeyPatch.context() as patch, _own_sigterm():
+    with pytest.MonkeyPatch.context() as patch, kept_sigterm():
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)  # of the workers, which find what tests hand them
         from ray.cluster_utils import Cluster
@@ -59,16 +60,6 @@ def two_nodes(cores: int = 1, gpus: int = 0) -> Iterator[TwoNodes]:
             yield TwoNodes(cluster, cluster.add_node(**node))
         finally:
             cluster.shutdown()
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Ray puts a handler of its own, that ends all of its processes, and leaves it there."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Deadly:
