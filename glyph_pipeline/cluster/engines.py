@@ -6,7 +6,6 @@ import atexit
 from typing import Any
 
 from glyph_pipeline.cluster.spec import Engines
-from glyph_pipeline.errors import ServerStartError
 from glyph_pipeline.serving import GlyphServer
 
 
@@ -17,11 +16,6 @@ def start_engine(engines: Engines) -> dict[str, Any]:
     CUDA_VISIBLE_DEVICES for this process, and vLLM inherits it. It ends with this process, however that ends: GlyphServer has a
     watchdog for that, which a killed actor needs. Raises what GlyphServer.launch does.
     """
-    from glyph_pipeline.cluster.stages import node_name
-
-    try:
-        server = GlyphServer.launch(engines.model, engines.profile, **engines.launch)
-    except ServerStartError as e:
-        raise ServerStartError(f"On the machine {node_name()}: {e.message}", log_tail=e.log_tail, hint=e.hint) from None
+    server = GlyphServer.launch(engines.model, engines.profile, **engines.launch)
     atexit.register(server.stop)
     return {"server": server, "api_key": server.api_key}

@@ -14,14 +14,15 @@ def table_of(rows: Iterable[tuple[str, object]]) -> pa.Table:
     """Rows as a table: ``id`` (text), ``value`` (bytes: what :func:`packed` makes; PNG files stay as they are in it)."""
     import pyarrow as pa
 
-    ids: list[bytes] = []
-    values: list[bytes] = []
-    for id, value in rows:
-        # A name of a file may hold half a surrogate pair, which Arrow's text can't; nobody reads the column but us.
-        ids.append(id.encode("utf-8", "surrogatepass"))
-        values.append(packed(value))
     # large_binary: the pages of one document may pass 2 GiB together with its neighbours'.
-    return pa.table({"id": pa.array(ids, pa.binary()), "value": pa.array(values, pa.large_binary())})
+    schema = pa.schema([("id", pa.binary()), ("value", pa.large_binary())])
+    return pa.Table.from_pylist([row_of(*row) for row in rows], schema)
+
+
+def row_of(id: str, value: object) -> dict[str, bytes]:
+    """A row of such a table."""
+    # A name of a file may hold half a surrogate pair, which Arrow's text can't; nobody reads the column but us.
+    return {"id": id.encode("utf-8", "surrogatepass"), "value": packed(value)}
 
 
 def ids_of(table: pa.Table) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
+from glyph_pipeline.cluster.rows import ids_of, packed_values, row_of, unpacked
 from glyph_pipeline.errors import BrokenOffError
 
 # Blocks that input is handed over in, each with one row or several: each takes the driver some time and memory.
@@ -21,7 +21,7 @@ def handed_over(ray: ModuleType, rows: Sequence[tuple[str, object]]) -> tuple[An
     as actors of the pass before are not quite gone.
     """
     count = min(len(rows), _MOST_BLOCKS)
-    return ray.data.from_items(table_of(rows).to_pylist(), override_num_blocks=count), count
+    return ray.data.from_items([row_of(*row) for row in rows], override_num_blocks=count), count
 
 
 def streamed(dataset: Any) -> Generator[list[tuple[str, Any]], None, None]:

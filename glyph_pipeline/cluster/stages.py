@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from glyph_pipeline.cluster.ledger import TRIES_ALONE
 from glyph_pipeline.cluster.rows import ids_of, packed_values, table_of, unpacked
 from glyph_pipeline.cluster.spec import AskSpec
 from glyph_pipeline.cluster.turns import Turns
-from glyph_pipeline.errors import ClusterError, FontError, GlyphError, InputError
+from glyph_pipeline.errors import ClusterError, FontError, GlyphError, InputError, ServerStartError
 from glyph_pipeline.tokens.vision import GLM_4V
 from glyph_pipeline.version import __version__
 
@@ -96,11 +97,17 @@ def load_rows(table: pa.Table, spec: AskSpec, ledger: Any, driver: str) -> Itera
         try:
             yield table_of((item.id, item) for item in unpacked(unit).load())
         except GlyphError as e:  # of the input as a whole: all others would be lost as well, to this machine before any
-            e.message = f"On the machine {node_name()}: {e.message}"
-            yield table_of((id, Fatal(e)) for id in ids)
+            yield table_of((id, Fatal(_told_here(e))) for id in ids)
         except Exception as e:  # also what the user's own metadata needs and this machine has not
             yield table_of((id, GivenUp(id, _not_handed_over(id, e))) for id in ids)
         ray.get(ledger.done.remote(LOAD, ids))
+
+
+def _told_here(error: GlyphError) -> GlyphError:
+    """The error, with the machine that it is told of."""
+    error = copy.copy(error)
+    error.message = f"On the machine {node_name()}: {error.message}"
+    return error
 
 
 def _not_handed_over(id: str, error: Exception) -> InputError:
@@ -144,8 +151,7 @@ def _drawn(id: str, value: Any, spec: AskSpec, driver: str) -> Value:
         task = DrawTask.of(item, spec.config or {}, GLM_4V, spec.ocr, spec.store)
         return Drawn(replace(item, documents=()), draw(task))
     except FontError as e:  # the driver has it
-        e.message = f"On the machine {node_name()}: {e.message}"
-        return Fatal(e)
+        return Fatal(_told_here(e))
     except MemoryError:
         error = GlyphError(f"There is not enough memory to draw {item.id!r}.", hint="Split the document, or use a larger machine.")
     except Exception as e:
@@ -201,7 +207,10 @@ class Reading:
         elif spec.engines is not None:
             from glyph_pipeline.cluster.engines import start_engine
 
-            arguments |= start_engine(spec.engines)
+            try:
+                arguments |= start_engine(spec.engines)
+            except ServerStartError as e:
+                raise _told_here(e) from None
         return GlyphPipeline(**arguments)
 
     async def __call__(self, table: pa.Table) -> AsyncIterator[pa.Table]:
