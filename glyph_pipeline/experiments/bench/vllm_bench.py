@@ -116,6 +116,9 @@ class VLLMBench:
             environment["NO_PROXY"] = environment["no_proxy"] = "*"
         if self.installation.is_cpu_build:
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CPU_SITE), inherited.get("PYTHONPATH"))))
+            # With the version that the launcher tells, vLLM takes the CPU build for one of no platform and loads the kernels that only
+            # processors with AVX-512 BF16 can run: elsewhere the process dies of an illegal instruction.
+            environment["VLLM_TARGET_DEVICE"] = "cpu"
         return environment
 
     def _program(self) -> list[str]:
