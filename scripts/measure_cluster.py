@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--documents", type=int, help="how many [default: 10,000; long: 300; scaling: 1,000]")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of the longest document of long")
     parser.add_argument("--max-model-len", type=int, default=16384, help="context of the tiny model")
+    parser.add_argument("--base-url", help="a server that is there, instead of one that long or small starts and stops")
     parser.add_argument("--concurrency", type=int, help="requests at a time [default: 16; long: 4]")
     parser.add_argument("--keep", type=Path, help="folder for input and output [default: one that is removed]")
     options = parser.parse_args()
@@ -76,10 +77,11 @@ def main() -> int:
         folder = (options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         if options.what == "small":
-            return killed(folder, small_documents(folder, options.documents or 10_000), stack.enter_context(stand_in()), options)
+            source = small_documents(folder, options.documents or 10_000)
+            return killed(folder, source, options.base_url or stack.enter_context(stand_in()), options)
         if options.what == "long":
             source = long_documents(folder, options.documents or 300, options.tokens)
-            return killed(folder, source, stack.enter_context(tiny_vllm(options.max_model_len)), options)
+            return killed(folder, source, options.base_url or stack.enter_context(tiny_vllm(options.max_model_len)), options)
         if options.what == "driver":
             return driver(folder, options.documents or 10_000)
         return scaling(folder, small_documents(folder, options.documents or 1_000), stack.enter_context(stand_in()), options)

@@ -6,6 +6,7 @@ import gc
 import inspect
 import itertools
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -34,6 +35,8 @@ _MOST_ITEMS = 32
 # Tasks that each reader gets at least, if there are so many items: the last of them should not keep one reader busy and the others idle.
 _TASKS_EACH = 16
 _NOTICE_S = 1.0
+# Seconds after which it is told that no engine has been given a GPU yet: where one is free, that takes a few.
+_PATIENCE_S = 60.0
 # A worker of Ray's that ends kills its children, among them the watchdog of its vLLM together with what that watches; the processes
 # behind it, which hold the GPU's memory, would be left. With this the watchdog ends them all.
 _ENGINE_ENV = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}}
@@ -160,6 +163,7 @@ class _Job:
         """Tell of requests that are sent again and of machines that are lost, from a thread of its own."""
         over = threading.Event()
         alive, waiting = self._alive(), False
+        queued: float | None = time.monotonic() if self._room.reader_gpus else None
 
         def look() -> None:
             now = self._alive()
@@ -168,7 +172,12 @@ class _Job:
                     on_notice(f"The machine {alive[node]} of the cluster was lost; what it had under way is done again.")
                 del alive[node]
             alive.update(now)
-            nonlocal waiting
+            nonlocal waiting, queued
+            if queued is not None and self._ray.get(self._ledger.has_readers.remote(), timeout=_NOTICE_S):
+                queued = None
+            elif queued is not None and time.monotonic() - queued > _PATIENCE_S and on_notice is not None:
+                on_notice(f"{_PATIENCE_S:.0f} s, and no engine has a GPU of the cluster: others hold them; waiting for one to be free.")
+                queued = None
             before, waiting = waiting, not engines_fit(self._ray, self._room)
             if waiting and not before and on_notice is not None:
                 on_notice("No machine of the cluster has a GPU for an engine any more; waiting for one to join.")

@@ -26,6 +26,7 @@ class Ledger:
         self._losses: Counter[tuple[str, str]] = Counter()
         self._alone: Counter[tuple[str, str]] = Counter()
         self._notices: deque[tuple[str, str, float]] = deque(maxlen=_NOTICES)
+        self._readers = 0
 
     def begin(self, stage: str, ids: Sequence[str], machine: str) -> list[str]:
         """Items are taken up together on a machine. Those of them that were under way when a process died are to be done alone: they
@@ -57,6 +58,14 @@ class Ledger:
             self._begun.pop((stage, id), None)
             self._losses.pop((stage, id), None)
             self._alone.pop((stage, id), None)
+
+    def reader_begins(self) -> None:
+        """A reader stands on its machine, and has the GPUs that it was to have; its engine is still to start."""
+        self._readers += 1
+
+    def has_readers(self) -> bool:
+        """Whether any has begun."""
+        return self._readers > 0
 
     def notify(self, id: str, reason: str, seconds: float) -> None:
         """A request of this item failed and is sent again."""

@@ -28,8 +28,8 @@ _LONGEST_FOLDER = 34
 # Processes that Ray keeps beyond two a core. By default it keeps one a core and ends others as soon as they are idle, such as those that
 # load input while one draws; starting one takes seconds, in which those that wait for it become idle.
 _SPARE = 6
-# Seconds for a machine of a cluster to accept a connection.
-_ANSWER_S = 10.0
+# Seconds for the head of a cluster to accept a connection, and to say its first word.
+_ANSWER_S = 20.0
 # Ray takes the address of this machine's network for a cluster of one machine, and listens on all of them; with this it keeps to
 # loopback, as it does elsewhere than on Linux.
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -175,16 +175,32 @@ def _debugging() -> bool:
 
 
 def _check_listening(address: str) -> None:
-    """Raise ClusterError if nothing listens there: Ray itself would try for minutes."""
+    """Raise ClusterError if no gRPC server answers there, as the head of a cluster is one: Ray itself would try for minutes."""
     if address == "auto":
         return  # Ray knows where that is, and says at once if it doesn't
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"{address!r} is no address of a Ray cluster.", hint="Give --address auto, or HOST:PORT as ray start printed it.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S) as connection:
+            speaks = _speaks_http2(connection)
+    except TimeoutError as e:
+        raise _no_answer(address, f"nothing came within {_ANSWER_S:g} s") from e
     except (OSError, OverflowError, ValueError) as e:  # ValueError: no such name can be
         raise _no_answer(address, str(e)) from e
+    if not speaks:
+        raise _no_answer(address, "what listens there is no head of a Ray cluster")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Whether the other end begins a connection of HTTP/2, on which gRPC stands, with its settings (RFC 9113, section 3.4)."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() not in ("", "0", "false"):
+        return True  # it would have to be asked in TLS
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")  # and our settings, of which there are none
+    head = b""
+    while len(head) < 9 and (more := connection.recv(9 - len(head))):
+        head += more
+    return head[3:4] == b"\4"
 
 
 def _no_answer(address: str, reason: str) -> ClusterError:

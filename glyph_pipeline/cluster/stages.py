@@ -184,6 +184,7 @@ class Reading:
         self._turns = Turns()
         self._pipeline: GlyphPipeline | None = None
         self._fatal: GlyphError | None = None
+        ledger.reader_begins.remote()
         try:
             if driver != __version__:
                 raise _other_version(driver)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from glyph_pipeline.cluster import session
 from tests.support.ray_cluster import TwoNodes, two_nodes
 
 
@@ -21,6 +22,13 @@ def standing_cluster() -> Iterator[TwoNodes]:
     """One for all tests of a module together, that nobody kills."""
     with two_nodes() as nodes:
         yield nodes
+
+
+@pytest.fixture(scope="module")
+def connected_cluster(standing_cluster: TwoNodes) -> Iterator[TwoNodes]:
+    """The same, with this process connected to it: for each new connection Ray begins all its processes anew, which takes seconds."""
+    with session(standing_cluster.address):
+        yield standing_cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,22 +12,12 @@ from typing import Any
 import pytest
 
 from tests.support.command import REPOSITORY, glyph_compress
-from tests.support.fake_openai import Fake, Handler, running
+from tests.support.fake_openai import Fake, running
 from tests.support.processes import command, interrupt, wait_for
+from tests.support.ray_batches import TEXT, echo, question_of
 from tests.support.ray_cluster import TwoNodes
 
-TEXT = "The ferry of Ardmoyle ran on Thursdays until 1932.\n" * 30
 WAIT_S = 120.0
-
-
-def echo(handler: Handler, body: dict[str, Any]) -> None:
-    """Answers with the question."""
-    handler.stream([{"content": "<answer>" + question_of(body)}])
-
-
-def question_of(body: dict[str, Any]) -> str:
-    question: str = body["messages"][0]["content"][-1]["text"]
-    return question
 
 
 def lines(path: Path, count: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from glyph_pipeline.cluster import session
 from glyph_pipeline.errors import ClusterError, UsageError
 from tests.support.command import REPOSITORY
+from tests.support.fake_openai import Fake, running, says
 from tests.support.processes import marked, wait_for
 
 PROGRAM = """\
@@ -127,6 +129,23 @@ def test_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     assert told.value.exit_code == 14
     assert "--address auto" in str(told.value)
+
+
+def test_what_listens_is_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web server, and what says nothing: Ray itself would try for minutes, without a word."""
+    with (
+        running(Fake(says("ok"))) as web,
+        pytest.raises(ClusterError, match="what listens there is no head of a Ray cluster"),
+        session(web.base_url.removeprefix("http://").removesuffix("/v1")),
+    ):
+        pass
+    monkeypatch.setattr(sys.modules["glyph_pipeline.cluster.session"], "_ANSWER_S", 0.1)  # the package gives the function that name
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(ClusterError, match=r"nothing came within 0\.1 s"),
+        session(f"127.0.0.1:{silent.getsockname()[1]}"),
+    ):
+        pass
 
 
 def test_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

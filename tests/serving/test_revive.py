@@ -152,9 +152,9 @@ def test_one_that_cannot_start_any_more(counted: Any) -> None:
 def test_one_that_is_not_ready_in_time(counted: Any) -> None:
     server, starts = counted("ready,never", timeout=5)
     with server:
-        server._keeper._timeout = 0.3
+        server._keeper._timeout = 3.0  # time for it to begin, on a busy machine too
         kill(server)
-        with pytest.raises(ServerStartError, match=r"not ready after 0\.3 seconds"):
+        with pytest.raises(ServerStartError, match=r"not ready after 3 seconds"):
             server.revive()
         assert (starts(), server.is_alive()) == (2, False)
 

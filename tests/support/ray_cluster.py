@@ -23,6 +23,8 @@ SETTINGS = {
     "health_check_failure_threshold": 5,
     # It ends idle processes beyond one a core, and starting another takes seconds (docs/scale.md).
     "num_workers_soft_limit": 8,
+    # Its processes stand back for all others, which here are those of other tests.
+    "worker_niceness": 0,
 }
 NODE = {"num_cpus": 1, "object_store_memory": 200_000_000}
 

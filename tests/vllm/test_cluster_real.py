@@ -1,11 +1,8 @@
-"""A Ray cluster of two nodes and the real vLLM: one that it is told of, and one that stands inside it."""
+"""A Ray cluster of two nodes with the real vLLM inside it; test_long_real.py has one that asks a vLLM beside it."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from glyph_pipeline import Document, RenderConfig
 from glyph_pipeline.batch import BatchItem
 from glyph_pipeline.cluster import AskSpec, Engines, ask_many
 from glyph_pipeline.reading.sampling import Sampling
-from tests.support.command import REPOSITORY, SAMPLE, glyph_compress
+from tests.support.command import SAMPLE, glyph_compress
 from tests.support.processes import MARK, marked, wait_for
 from tests.support.ray_cluster import two_nodes
 from tests.vllm.conftest import START_SECONDS
@@ -30,23 +27,6 @@ TEXT = SAMPLE.read_text("utf-8")
 def some_items(count: int) -> list[BatchItem]:
     documents = [Document(f"Document {n}.\n{TEXT[:3000]}", id=f"{n}.txt") for n in range(count)]
     return [BatchItem(f"item {n}", "What is it?", (document,)) for n, document in enumerate(documents)]
-
-
-def test_the_long_run_in_small(vllm_python: Path, tmp_path: Path) -> None:
-    """scripts/measure_cluster.py: a node killed after a third of 16 documents, one of which takes several windows."""
-    script = REPOSITORY / "scripts" / "measure_cluster.py"
-    asked = [sys.executable, script, "long", "--documents", "16", "--tokens", "40000", "--max-model-len", "8192", "--keep", tmp_path]
-    environment = {**os.environ, "GLYPH_VLLM_PYTHON": str(vllm_python)}
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=START_SECONDS + 600, check=False, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "the second node is killed" in done.stdout
-    assert "16 rows, 0 missing, 0 twice, 0 other than the local engine's" in done.stdout
-    records = [json.loads(line) for line in (tmp_path / "ray.jsonl").read_text("utf-8").splitlines()]
-    (long,) = [record for record in records if record["id"] == "the long one"]
-    assert len(long["windows"]) >= 3
-    for record in records:
-        for window in record["windows"]:
-            assert window["predicted_prompt_tokens"] == window["usage"]["prompt_tokens"]
 
 
 def test_vllm_inside_the_cluster(tiny_model: Path, vllm_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

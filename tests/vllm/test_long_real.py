@@ -1,10 +1,12 @@
-"""A document longer than the context, and a batch whose server is killed, with the real vLLM: nothing lost, nothing twice, all as predicted."""
+"""Documents longer than the context, a cluster that loses a node and a batch that loses its server, with the real vLLM: nothing lost or twice."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from glyph_pipeline import Document, GlyphPipeline, GlyphServer, RenderConfig
 from glyph_pipeline.reading.sampling import Sampling
+from tests.support.command import REPOSITORY
 from tests.support.processes import command, marked, wait_for
 
 pytestmark = pytest.mark.vllm
@@ -48,10 +51,27 @@ def test_windows_are_served_as_planned_and_merged_into_one_answer(small_server: 
     assert set(pages) == set(range(1, answer.report.pages + 1))
 
 
+def test_a_cluster_that_loses_a_node_gives_the_local_engines_rows(small_server: GlyphServer, tmp_path: Path) -> None:
+    """The long run of scripts/measure_cluster.py in small: a node killed after a third of 16 documents, one of which takes several windows."""
+    script = REPOSITORY / "scripts" / "measure_cluster.py"
+    few = ("--documents", "16", "--tokens", "20000", "--base-url", small_server.base_url, "--keep", str(tmp_path))
+    done = subprocess.run([sys.executable, str(script), "long", *few], capture_output=True, text=True, timeout=START_SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the second node is killed" in done.stdout
+    assert "16 rows, 0 missing, 0 twice, 0 other than the local engine's" in done.stdout
+    records = [json.loads(line) for line in (tmp_path / "ray.jsonl").read_text("utf-8").splitlines()]
+    (long,) = [record for record in records if record["id"] == "the long one"]
+    assert len(long["windows"]) >= 3
+    for record in records:
+        for window in record["windows"]:
+            assert window["predicted_prompt_tokens"] == window["usage"]["prompt_tokens"]
+
+
 def test_a_batch_survives_the_death_of_its_server(tiny_model: Path, vllm_python: Path, tmp_path: Path) -> None:
     """Fifty documents; the server that was launched for them is killed in the middle, with requests under way."""
     count, out = 50, tmp_path / "out.jsonl"
-    lines = [json.dumps({"id": f"item {n}", "text": f"Document {n}.\n{SAMPLE}", "question": "What is it?"}) for n in range(count)]
+    text = SAMPLE[:6000]  # a page
+    lines = [json.dumps({"id": f"item {n}", "text": f"Document {n}.\n{text}", "question": "What is it?"}) for n in range(count)]
     (tmp_path / "in.jsonl").write_text("\n".join(lines), "utf-8")
     asked = ["batch", tmp_path / "in.jsonl", "-o", out, "--model", tiny_model, "--profile", "cpu", "--concurrency", "4"]
     with command(*asked, state=tmp_path, python=vllm_python) as (process, mark):

@@ -92,9 +92,10 @@ def test_adopting_leaves_it_running(tiny_server: GlyphServer) -> None:
         GlyphServer.adopt(tiny_server.base_url, "zai-org/Glyph")
 
 
-def test_options_reach_it_and_stop_leaves_nothing(
-    tiny_server: GlyphServer, tiny_model: Path, vllm_python: Path, started: list[ServerProcess]
+def test_options_reach_it_killed_it_comes_back_as_before_and_stop_leaves_nothing(
+    tiny_server: GlyphServer, tiny_model: Path, vllm_python: Path, tmp_path: Path, started: list[ServerProcess]
 ) -> None:
+    """One server for all three: starting it takes most of a minute each time."""
     with GlyphServer.launch(
         tiny_model,
         "cpu",
@@ -105,33 +106,14 @@ def test_options_reach_it_and_stop_leaves_nothing(
         max_num_batched_tokens=8192,
         extra_args=["--max-num-seqs", "2"],
         announce=True,
+        page_folder=True,
     ) as server:
         assert server.base_url != tiny_server.base_url
         assert server.info.models[0].max_model_len == 8192
         assert server.model == "glyph"
-        assert ask(server)["message"]
         found = GlyphServer.find("glyph")
         assert found is not None
         assert found.base_url == server.base_url
-        members = started[0].members()
-        assert len(members) >= 2  # the API server and its engine
-    assert running(members) == []
-    assert GlyphServer.find("glyph") is None
-
-
-def test_killed_it_comes_back_and_reads_page_files_as_before(
-    tiny_model: Path, vllm_python: Path, tmp_path: Path, started: list[ServerProcess]
-) -> None:
-    with GlyphServer.launch(
-        tiny_model,
-        "cpu",
-        vllm=vllm_python,
-        timeout=START_SECONDS,
-        max_model_len=8192,
-        max_num_batched_tokens=8192,
-        extra_args=["--max-num-seqs", "2"],
-        page_folder=True,
-    ) as server:
         url, folder = server.base_url, server.page_folder
         assert folder is not None
         answer = ask(server, page_file(folder))["message"]
@@ -155,6 +137,7 @@ def test_killed_it_comes_back_and_reads_page_files_as_before(
         assert ask(server, page_file(folder))["message"] == answer
     assert running([*started[1].members(), *started[2].members()]) == []
     assert not folder.exists()
+    assert GlyphServer.find("glyph") is None
 
 
 def test_a_folder_that_is_no_model_fails_with_vllms_words(
