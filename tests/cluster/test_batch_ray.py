@@ -112,7 +112,7 @@ def test_read_by_ocr(standing_cluster: TwoNodes, tmp_path: Path) -> None:
 
 
 def test_a_killed_driver_goes_on_where_it_stopped(standing_cluster: TwoNodes, tmp_path: Path) -> None:
-    count, out = 120, tmp_path / "out.jsonl"
+    count, out = 60, tmp_path / "out.jsonl"
     source = lines(tmp_path / "in.jsonl", count)
     with running(Fake(echo)) as fake:
         asked = [source, "-o", out, "--base-url", fake.base_url, "--engine", "ray", "--address", standing_cluster.address]
@@ -136,7 +136,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(standing_cluster: TwoNodes, tm
 
 def test_ctrl_c_ends_it_and_a_node_dies_meanwhile(cluster: TwoNodes, tmp_path: Path) -> None:
     """Ctrl-C in the middle; the second run loses a machine and is complete all the same."""
-    count, out = 150, tmp_path / "out.jsonl"
+    count, out = 100, tmp_path / "out.jsonl"
     source = lines(tmp_path / "in.jsonl", count)
     with running(Fake(echo)) as fake:
         asked = ["batch", source, "-o", out, "--base-url", fake.base_url, "--engine", "ray", "--address", cluster.address]
@@ -178,7 +178,7 @@ def test_the_long_run_in_small(tmp_path: Path) -> None:
     """scripts/measure_cluster.py: a node killed after a third; it compares with the local engine's rows and judges itself."""
     script = REPOSITORY / "scripts" / "measure_cluster.py"
     done = subprocess.run(
-        [sys.executable, script, "small", "--documents", "240", "--keep", tmp_path],
+        [sys.executable, script, "small", "--documents", "160", "--keep", tmp_path],
         capture_output=True,
         text=True,
         timeout=280,
@@ -186,4 +186,4 @@ def test_the_long_run_in_small(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the second node is killed" in done.stdout
-    assert "240 rows, 0 missing, 0 twice, 0 other than the local engine's" in done.stdout
+    assert "160 rows, 0 missing, 0 twice, 0 other than the local engine's" in done.stdout

@@ -29,7 +29,7 @@ def test_drawing_is_a_task_and_reading_an_actor(cluster: TwoNodes, tmp_path: Pat
 
 
 def test_a_node_is_killed_in_the_middle(cluster: TwoNodes) -> None:
-    count, told = 200, []
+    count, told = 120, []
     with running(Fake(echo)) as fake:
         spec = AskSpec({"base_url": fake.base_url}, CONFIG, concurrency=16)
         results: list[BatchResult] = []

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from glyph_pipeline.serving import GlyphServer, vllm_cpu_home
 
@@ -25,10 +26,21 @@ TEST_SECONDS = 1500.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """More time than other tests have."""
+    """More time than other tests have; and with two at a time (``--dist loadgroup``), those that ask the shared server beside those that
+    start one of their own, for most of which only one core is busy."""
     for item in items:
         if item.get_closest_marker("vllm"):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+            shared = "tiny_server" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("the shared vLLM" if shared else "vLLMs of their own"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_caches() -> Iterator[None]:
+    """A key/value cache of 1 GiB for servers that tests launch themselves, of which several stand side by side; a command's have 2."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +57,13 @@ def make_model(python: Path, *options: str) -> Path:
     """The folder of the model that the script makes with these options; made once for each state of the script."""
     key = hashlib.sha256(MAKE_MODEL.read_bytes() + "\0".join(options).encode()).hexdigest()[:16]
     folder = CACHE / key
-    if not (folder / "tiny_glyph.json").is_file():
-        made = subprocess.run(
-            [str(python), str(MAKE_MODEL), str(folder), *options], capture_output=True, text=True, timeout=600, check=False
-        )
-        if made.returncode:
-            pytest.fail(f"{MAKE_MODEL.name} failed with exit code {made.returncode}:\n{made.stderr[-2000:]}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with FileLock(CACHE / f"{key}.lock"):  # tests that run side by side want the same one
+        if not (folder / "tiny_glyph.json").is_file():
+            command = [str(python), str(MAKE_MODEL), str(folder), *options]
+            made = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+            if made.returncode:
+                pytest.fail(f"{MAKE_MODEL.name} failed with exit code {made.returncode}:\n{made.stderr[-2000:]}")
     return folder
 
 

@@ -59,9 +59,9 @@ def test_engines_stand_where_gpus_are_and_one_machine_is_lost(tiny_model: Path, 
         for result in ask_many(some_items(24), spec, address=cluster.address, on_notice=told.append):
             results.append(result)
             if len(results) == 6:
-                wait_for(lambda: len(servers_of(tiny_model)) == 2, "the second engine", START_SECONDS)
+                wait_for(lambda: len(servers_of(mark)) == 2, "the second engine", START_SECONDS)
                 cluster.kill()
-                wait_for(lambda: len(servers_of(tiny_model)) == 1, "the end of the engine of the lost machine", 60)
+                wait_for(lambda: len(servers_of(mark)) == 1, "the end of the engine of the lost machine", 60)
     script = json.loads((tiny_model / "tiny_glyph.json").read_text("utf-8"))
     assert sorted(result.id for result in results) == sorted(f"item {n}" for n in range(24))
     assert {result.answer.text if result.answer else str(result.error) for result in results} == {script["answer"]}
@@ -69,9 +69,9 @@ def test_engines_stand_where_gpus_are_and_one_machine_is_lost(tiny_model: Path, 
     wait_for(lambda: not left_by(mark), "the end of all processes of all engines", 60)
 
 
-def servers_of(model: Path) -> list[psutil.Process]:
-    """vLLM's processes that serve a model folder."""
-    return [process for process in psutil.process_iter() if str(model) in _command_line(process) and "api_server" in _command_line(process)]
+def servers_of(mark: str) -> list[psutil.Process]:
+    """vLLM's API servers that descend from this test."""
+    return [process for process in marked(mark) if "api_server" in _command_line(process)]
 
 
 def left_by(mark: str) -> list[psutil.Process]:
