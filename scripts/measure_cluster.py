@@ -56,8 +56,8 @@ WORDS = [
     "cellar",
 ]
 NODE = {"num_cpus": 1, "object_store_memory": 500_000_000}
-# Ray ends idle processes beyond one a core, and starting another takes seconds (docs/scale.md).
-SETTINGS = {"num_workers_soft_limit": 8}
+# Ray ends idle processes beyond one a core, and starting another takes seconds; and it has its processes stand back for all others (docs/scale.md).
+SETTINGS = {"num_workers_soft_limit": 8, "worker_niceness": 0}
 
 
 def main() -> int:

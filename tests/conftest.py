@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
 # How long an example takes is the machine's affair.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+# Tests of vLLM that start servers of their own, for most of which only one core is busy; the others ask one that they share.
+_SERVERS_OF_THEIR_OWN = ("tests/vllm/test_cli_real.py", "tests/vllm/test_cluster_real.py", "tests/vllm/test_long_real.py")
+
+
+def group_of(nodeid: str) -> str:
+    """What a test must not run beside, where several run at a time (``--dist loadgroup``): all of a group go to one worker."""
+    if nodeid.startswith("tests/cluster/"):
+        return "Ray's clusters, a dozen processes each"
+    if nodeid.startswith(_SERVERS_OF_THEIR_OWN):
+        return "servers of their own"
+    if nodeid.startswith("tests/vllm/"):
+        return "the shared server"
+    return nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Groups by name: xdist 3.8 looks for its own marks in vain with pytest 9.2, and says nothing."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

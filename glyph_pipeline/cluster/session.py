@@ -102,7 +102,9 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             # Below a folder of this user's alone, since Ray opens what it is given to everybody.
             options |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": f"{folder}/r"}
-            options |= {"_node_ip_address": "127.0.0.1", "_system_config": {"num_workers_soft_limit": _SPARE + 2 * (num_cpus or cores())}}
+            # Ray has its processes stand back for all others (nice 15): on a busy machine, next to nothing would be drawn.
+            settings = {"num_workers_soft_limit": _SPARE + 2 * (num_cpus or cores()), "worker_niceness": 0}
+            options |= {"_node_ip_address": "127.0.0.1", "_system_config": settings}
             stack.enter_context(_token())
         else:
             _check_listening(address)

@@ -29,10 +29,3 @@ def connected_cluster(standing_cluster: TwoNodes) -> Iterator[TwoNodes]:
     """The same, with this process connected to it: for each new connection Ray begins all its processes anew, which takes seconds."""
     with session(standing_cluster.address):
         yield standing_cluster
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One after the other, where tests run side by side (``--dist loadgroup``): each cluster is a dozen processes."""
-    for item in items:
-        if "cluster" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("ray"))

@@ -17,7 +17,7 @@ from tests.support.fake_openai import Fake, running, says
 from tests.support.processes import marked, wait_for
 
 PROGRAM = """\
-import sys, os, json
+import sys, os, json, time
 import psutil
 from glyph_pipeline.cluster import session
 before = dict(os.environ)
@@ -26,14 +26,15 @@ with session(num_cpus=1) as ray:
     def telemetry():
         return os.environ.get("RAY_USAGE_STATS_ENABLED")
     said = ray.get(telemetry.remote())
-    listening = set()
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("GLYPH_TEST_MARK") == os.environ["GLYPH_TEST_MARK"]:
-                connections = getattr(process, "net_connections", None) or process.connections  # psutil before 6
-                listening |= {c.laddr.ip for c in connections("tcp") if c.status == psutil.CONN_LISTEN}
-        except psutil.Error:
-            continue
+    listening, deadline = set(), time.monotonic() + 30
+    while "127.0.0.1" not in listening and time.monotonic() < deadline:  # the last of Ray's processes may be on their way
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("GLYPH_TEST_MARK") == os.environ["GLYPH_TEST_MARK"]:
+                    connections = getattr(process, "net_connections", None) or process.connections  # psutil before 6
+                    listening |= {c.laddr.ip for c in connections("tcp") if c.status == psutil.CONN_LISTEN}
+            except psutil.Error:
+                continue
     root = os.path.dirname(ray._private.worker._global_node.get_temp_dir_path())
     open_to = oct(os.stat(root).st_mode & 0o777)
     cores = ray.cluster_resources()["CPU"]

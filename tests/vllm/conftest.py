@@ -26,13 +26,10 @@ TEST_SECONDS = 1500.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """More time than other tests have; and with two at a time (``--dist loadgroup``), those that ask the shared server beside those that
-    start one of their own, for most of which only one core is busy."""
+    """More time than other tests have."""
     for item in items:
         if item.get_closest_marker("vllm"):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
-            shared = "tiny_server" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("the shared vLLM" if shared else "vLLMs of their own"))
 
 
 @pytest.fixture(scope="session", autouse=True)
