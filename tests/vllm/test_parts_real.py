@@ -30,8 +30,8 @@ LOG = "\n".join(f"2026-03-{day:02} error at 10.4.{day}.77: crate {day}F{day * 79
         pytest.param(
             [Document("Nine.\n", "a.txt"), Document(TEXT, "b.txt"), Document(CHINESE, "c.txt")],
             {},
-            {"pages", "text"},
-            id="pictures among texts",
+            {"pages"},
+            id="several documents",
         ),
         pytest.param(
             TEXT + "\n" + LINES + "\n" + TEXT, {"config": RenderConfig.preset("aligned")}, {"pages", "text"}, id="text between pictures"
