@@ -12,12 +12,18 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+# Tests of vLLM that start servers of their own, for most of which only one core is busy; the others ask one that they share.
+_SERVERS_OF_THEIR_OWN = ("tests/vllm/test_cli_real.py", "tests/vllm/test_cluster_real.py", "tests/vllm/test_long_real.py")
+
+
 def group_of(nodeid: str) -> str:
     """What a test must not run beside, where several run at a time (``--dist loadgroup``): all of a group go to one worker."""
     if nodeid.startswith("tests/cluster/"):
         return "Ray's clusters, a dozen processes each"
+    if nodeid.startswith(_SERVERS_OF_THEIR_OWN):
+        return "servers of their own"
     if nodeid.startswith("tests/vllm/"):
-        return "vLLM, of which one server is shared"
+        return "the shared server"
     return nodeid
 
 

