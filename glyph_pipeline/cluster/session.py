@@ -207,7 +207,7 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 def _no_answer(address: str, reason: str) -> ClusterError:
     return ClusterError(
-        f"No Ray cluster answers at {address!r}: {reason}",
+        f"No Ray cluster answers at {address!r}: {reason.rstrip('.')}.",
         hint="Give --address auto on a machine of the cluster, or the host and port that ray start printed; Ray and Python must have the "
         f"versions of the cluster (here Ray {importlib.metadata.version('ray')}).",
     )
