@@ -57,6 +57,8 @@ def test_predicted_equals_served(tiny_server: GlyphServer, source: Documents, op
         plain = asked(tiny_server, source, {**options, "mode": "text", "exact": "off"})
         assert plain.usage.prompt_tokens is not None
         assert answer.usage.prompt_tokens <= plain.usage.prompt_tokens
+    if hows == {"text"}:
+        assert sent.picture_tokens == 0
     lowest = min((run.dpi for run in sent.runs if run.dpi), default=0)
     assert {"sharper pages" if run.dpi and run.dpi > lowest else run.how for run in sent.runs} == hows
 
