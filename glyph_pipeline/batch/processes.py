@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pickle
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -44,7 +46,10 @@ class WorkerPool:
         self._tries = tries
         self._idle: list[Process] = []
         self._slots = asyncio.Semaphore(max(1, workers))
+        # Whoever takes a worker's task away may be cancelled a second time while it ends that worker, or starts one: what is in these
+        # is ended by aclose() at the latest. A worker that outlived the event loop would have asyncio complain on standard error.
         self._all: set[Process] = set()
+        self._starting: set[asyncio.Task[Process]] = set()
 
     async def run(self, task: object) -> Any:
         """The answer to a task, when a worker is free. Raises WorkerDiedError, and GlyphError if no process can be started."""
@@ -64,33 +69,52 @@ class WorkerPool:
         raise WorkerDiedError
 
     async def aclose(self) -> None:
-        """End the workers."""
+        """End the workers; when it returns, no process of theirs is left."""
+        await asyncio.gather(*self._starting, return_exceptions=True)
         for worker in list(self._all):
             await self._end(worker)
         self._idle.clear()
 
     async def _start(self) -> Process:
         path = [str(Path(entry).absolute()) for entry in sys.path]
-        program = self._program.format(path=path)
+        starting = asyncio.ensure_future(self._spawn(self._program.format(path=path)))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
         try:
-            worker = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, limit=_BUFFER)
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.cancel()
+            await asyncio.wait({starting})
+            if not starting.cancelled() and starting.exception() is None:
+                await self._end(starting.result())
+            raise
         except OSError as e:
             raise GlyphError(
                 f"No process can be started to draw in ({sys.executable!r}): {e.strerror or e}.",
                 hint="With --workers 0 (workers=0) drawing stays in this process.",
             ) from e
+
+    async def _spawn(self, program: str) -> Process:
+        worker = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdin=PIPE, stdout=PIPE, limit=_BUFFER)
         self._all.add(worker)
         return worker
 
     async def _end(self, worker: Process) -> None:
-        self._all.discard(worker)
-        with contextlib.suppress(ProcessLookupError):
-            worker.kill()  # it holds nothing but what it was given
+        if worker.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                # It holds nothing but what it was given. Not worker.kill(): before Python 3.13 that takes the exit status of one that has
+                # just died away from asyncio, which says so on standard error.
+                os.kill(worker.pid, signal.SIGKILL)
+        # asyncio waits for the end of its output, too, which it does not get to see while a large answer lies there unread.
+        assert worker.stdout is not None
+        while await worker.stdout.read(_BUFFER):
+            pass
         await worker.wait()
         # The transport, too, before the loop ends; asyncio has no public name for it.
         transport = getattr(worker, "_transport", None)
         if transport is not None:
             transport.close()
+        self._all.discard(worker)
 
 
 def program_of(module: str) -> str:
