@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from glyph_pipeline.errors import ConfigError, ServerError, ServerStartError
 from glyph_pipeline.serving import registry
 from glyph_pipeline.serving.command import LaunchPlan, port_problem
@@ -32,6 +34,8 @@ _FAILED_GRACE = 3.0
 _SICK_SECONDS = 10.0
 _SILENT_SECONDS = 60.0
 _HEALTH_SECONDS = 5.0
+# Killed, it first gives back its memory: on a busy machine, or with a GPU's driver in between, that takes longer than ending it should.
+_REMAINS_SECONDS = 60.0
 _PORT_SECONDS = 15.0  # for whoever may have been given the port meanwhile, such as an outgoing connection, to leave it
 _STEP = 0.2
 
@@ -157,7 +161,9 @@ class Keeper:
         how = self._ending(process, on_wait)
         while how is not None and not self._stopped.is_set():
             self._end(process)
-            _refuse_remains(process)
+            self._await_remains(process, on_wait)
+            if self._stopped.is_set():
+                break
             self._count_restart(process, how)
             self._await_port(process, on_wait)
             try:
@@ -245,6 +251,23 @@ class Keeper:
             )
         raise ServerStartError(message, log_tail=process.failure_report(), hint=f"The whole log: {process.log_path}")
 
+    def _await_remains(self, process: ServerProcess, on_wait: OnWait | None) -> None:
+        """Wait until none of it is left, or it was stopped for good. Raises ServerStartError if some of it survives even SIGKILL: a new
+        server would find memory or port taken.
+        """
+        began = time.monotonic()
+        while (left := process.members()) and not self._stopped.is_set():
+            waited = time.monotonic() - began
+            if waited >= _REMAINS_SECONDS:
+                raise ServerStartError(
+                    f"Processes of the dead server cannot be ended: {', '.join(map(_describe, left))}.",
+                    log_tail=process.log_tail(),
+                    hint="A driver may still hold them: wait until they are gone, then start a new server.",
+                )
+            if on_wait is not None:
+                on_wait(waited, process.last_log_line())
+            self._stopped.wait(_STEP)
+
     def _await_port(self, process: ServerProcess, on_wait: OnWait | None) -> None:
         """Wait a little until the port is free. If it stays taken the server is started all the same, and says so itself."""
         began = time.monotonic()
@@ -257,14 +280,12 @@ class Keeper:
             self._stopped.wait(_STEP)
 
 
-def _refuse_remains(process: ServerProcess) -> None:
-    """Raise ServerStartError if some of it survived even SIGKILL: a new server would find memory or port taken."""
-    if left := process.members():
-        raise ServerStartError(
-            f"Processes of the dead server cannot be ended: {', '.join(str(member.pid) for member in left)}.",
-            log_tail=process.log_tail(),
-            hint="A driver may still hold them: wait until they are gone, then start a new server.",
-        )
+def _describe(process: psutil.Process) -> str:
+    """Its number, and what it is at as the system calls it: one in ``disk-sleep``, for one, waits for a driver."""
+    try:
+        return f"{process.pid} ({process.status()}, {process.num_threads()} threads)"
+    except psutil.Error:
+        return str(process.pid)
 
 
 def _note(log: Path, line: str) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Callable
 import psutil
 
 _STEP = 0.05
-_KILL_SECONDS = 10.0
+# From SIGKILL to the end of a process that first gives back gigabytes, or waits for a driver, on a machine that has other things to do.
+_KILL_SECONDS = 30.0
 
 
 class ProcessTree:
@@ -134,8 +135,12 @@ def watch(grace: float, parent: int, folder: str | None = None) -> None:
     """
     received = b""
     tree: ProcessTree | None = None
-    while os.getppid() == parent:
-        if not select.select([0], [], [], 1.0)[0]:
+    while True:
+        # In this order: what a parent that is gone has written is there to be read, however late this program came to start.
+        gone = os.getppid() != parent
+        if not select.select([0], [], [], 0.0 if gone else 1.0)[0]:
+            if gone:
+                break
             continue
         chunk = os.read(0, 64)
         if not chunk:

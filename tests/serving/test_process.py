@@ -242,6 +242,23 @@ def test_ended_when_python_is_killed(owner: Any, manner: str, eventually: Callab
     eventually(lambda: not running(pids))
 
 
+def test_a_watchdog_later_than_its_owner(
+    stand_in: Command, tmp_path: Path, running: Callable[..., Any], eventually: Callable[..., None]
+) -> None:
+    """On a busy machine it is seconds late; a fork holds the pipe open, so that no end of it is seen."""
+    (tmp_path / "pages").mkdir()
+    with ServerProcess(stand_in("never")) as server:
+        eventually(lambda: server.last_log_line() == "loading, 1 %")
+        nobody = "1" if os.getpid() != 1 else "2"
+        arguments = [sys.executable, process_module.tree.__file__, "0.3", nobody, str(tmp_path / "pages")]
+        told, telling = os.pipe()
+        with os.fdopen(told, "rb") as told_file, os.fdopen(telling, "wb", 0) as telling_file:
+            telling_file.write(b"%d\n" % server.pid)
+            subprocess.run(arguments, stdin=told_file, check=True, timeout=60)
+        assert not running([server.pid])
+    assert not (tmp_path / "pages").exists()
+
+
 def test_sigterm_becomes_an_orderly_exit_and_is_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught, exit_on_sigterm():

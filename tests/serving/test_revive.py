@@ -353,10 +353,36 @@ def test_children_that_nobody_can_end(launch: Launch, monkeypatch: pytest.Monkey
         kill(server)
         server.wait(30)
         with monkeypatch.context() as patched:
+            patched.setattr(keeper, "_REMAINS_SECONDS", 0.3)
             patched.setattr(keeper.ServerProcess, "members", lambda process: [psutil.Process()])
-            with pytest.raises(ServerStartError, match=f"cannot be ended: {os.getpid()}"):
+            with pytest.raises(ServerStartError, match=rf"cannot be ended: {os.getpid()} \([a-z-]+, \d+ threads\)\."):
                 server.revive()
         assert server.revive()
+
+
+def test_children_that_take_their_time_to_end(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started beside them, and nothing is given up because of them."""
+    with launch() as server:
+        old = kill(server)
+        server.wait(30)
+        looks = [[psutil.Process()], [psutil.Process()], []]
+        waits: list[int | None] = []
+        real = keeper.ServerProcess.members
+        with monkeypatch.context() as patched:
+            patched.setattr(keeper.ServerProcess, "members", lambda process: looks.pop(0) if looks else real(process))
+            assert server.revive(on_wait=lambda seconds, line: waits.append(server.pid) if looks else None)
+        assert waits == [old, old]
+        assert server.restarted == 1
+
+
+def test_stop_does_not_wait_for_children_that_nobody_can_end(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = launch()
+    kill(server)
+    server.wait(30)
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper.ServerProcess, "members", lambda process: [psutil.Process()])
+        assert server.revive(on_wait=lambda seconds, line: server.stop()) is False
+    assert server.restarted == 0
 
 
 OWNER = """
