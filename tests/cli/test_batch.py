@@ -407,7 +407,7 @@ def test_killed_in_the_middle(bench: Bench) -> None:
             reached(process, held)
             assert len(psutil.Process(process.pid).children()) > 0
             process.send_signal(signal.SIGKILL)
-            _, err = process.communicate(timeout=15)  # until its workers, too, are gone
+            _, err = process.communicate(timeout=60)  # until its workers, too, are gone
         assert (process.returncode, err) == (-signal.SIGKILL, "")
     goes_on(bench, 12, at_most=5)
 

@@ -47,7 +47,7 @@ def stand_in() -> Callable[[str], list[str]]:
 def eventually() -> Callable[..., None]:
     """Waits until something is true, and fails when it is not after some seconds."""
 
-    def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    def wait(condition: Callable[[], object], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it did not happen in time"
@@ -87,7 +87,7 @@ def launch(fake_vllm: VLLMInstallation, model_folder: Path) -> Callable[..., Gly
     """Launches the stand-in, with that behaviour and more flags."""
 
     def start(behaviour: str = "ready", *more: str, **options: Any) -> GlyphServer:
-        options = {"timeout": 30, "vllm": fake_vllm, **options}
+        options = {"timeout": 120, "vllm": fake_vllm, **options}
         return GlyphServer.launch(model_folder, "nvidia", extra_args=["--behaviour", behaviour, *more], **options)
 
     return start

@@ -69,7 +69,7 @@ class TestWaiting:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody's: asking it would fail
         process, url = start("late")
         calls: list[tuple[float, str]] = []
-        wait_until_ready(process, url, timeout=30, on_wait=lambda seconds, line: calls.append((seconds, line)))
+        wait_until_ready(process, url, timeout=120, on_wait=lambda seconds, line: calls.append((seconds, line)))
         assert is_healthy(url)
         assert calls
         assert [seconds for seconds, _ in calls] == sorted(seconds for seconds, _ in calls)
@@ -100,7 +100,7 @@ class TestWaiting:
 
     def test_another_server_on_the_port_is_not_taken_for_it(self, start: Any) -> None:
         first, url = start("ready")
-        wait_until_ready(first, url, timeout=30)
+        wait_until_ready(first, url, timeout=120)
         second, _ = start("never")
         with pytest.raises(ServerStartError, match="not ready"):
             wait_until_ready(second, url, timeout=0.5)
@@ -142,7 +142,7 @@ def models(*entries: dict[str, Any]) -> bytes:
 class TestProbe:
     def test_tells_models_and_version(self, start: Any) -> None:
         process, url = start("ready")
-        wait_until_ready(process, url, timeout=30)
+        wait_until_ready(process, url, timeout=120)
         info = probe(url.removesuffix("/v1"))
         assert info == ServerInfo(url, (ServedModel("m", 4096, "m"),), "0.0.stand-in")
 

@@ -64,7 +64,7 @@ def test_served_name_and_key(launch: Callable[..., GlyphServer]) -> None:
 @pytest.mark.parametrize(("behaviour", "words"), [("dies", "exit code 3.*no such model architecture"), ("never", "not ready after")])
 def test_a_failed_start_leaves_nothing(launch: Callable[..., GlyphServer], behaviour: str, words: str) -> None:
     with pytest.raises(ServerStartError, match=words):
-        launch(behaviour, timeout=30 if behaviour == "dies" else 0.3, announce=True)
+        launch(behaviour, timeout=120 if behaviour == "dies" else 0.3, announce=True)
     assert registry.running_servers() == []
 
 

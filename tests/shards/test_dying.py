@@ -113,6 +113,6 @@ def test_interrupted_it_ends_its_workers(tmp_path: Path) -> None:
     with command(*arguments, state=tmp_path / "state", python=tmp_path / "no-vllm") as (process, _):
         wait_for(lambda: out.exists() and len(list(out.glob("shard-*.json"))) > 1, "some shards", 60)
         os.killpg(process.pid, signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=60)
     assert (process.returncode, told.strip()) == (130, "Interrupted.")
     assert json.loads((out / "shards.json").read_text("utf-8")).get("counts") is None
