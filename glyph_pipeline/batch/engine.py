@@ -68,12 +68,12 @@ async def run_batch(items: Iterable[BatchItem | BadItem], batch: Batch) -> Async
                 yield task.result()
     finally:
         source.close()
+        pool.close()
         if taking is not None:
             taking.cancel()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, *((taking,) if taking is not None else ()), return_exceptions=True)
-        await pool.aclose()
 
 
 class _Source:

@@ -7,7 +7,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from glyph_pipeline.errors import GlyphError
 
@@ -20,12 +20,19 @@ def message(data: object) -> bytes:
     return LENGTH.pack(len(payload)) + payload
 
 
-def read_message(stream: BinaryIO) -> Any:
-    """The next message; raises EOFError at the end."""
+def read_payload(stream: IO[bytes]) -> bytes:
+    """The pickle of the next message; raises EOFError if the stream ends before it does."""
     head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
+    length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
+    payload = stream.read(length)
+    if not length or len(payload) < length:
         raise EOFError
-    return pickle.loads(stream.read(LENGTH.unpack(head)[0]))
+    return payload
+
+
+def read_message(stream: IO[bytes]) -> Any:
+    """The next message; raises EOFError at the end, and where its sender has ended in the middle of one."""
+    return pickle.loads(read_payload(stream))
 
 
 def serve(work: Callable[[Any], object]) -> None:
@@ -46,5 +53,8 @@ def serve(work: Callable[[Any], object]) -> None:
             answer = e
         except Exception as e:
             answer = GlyphError(f"Drawing failed: {type(e).__name__}: {e}.", hint="This is a bug in glyph-pipeline; please report it.")
-        outgoing.write(message(answer))
-        outgoing.flush()
+        try:
+            outgoing.write(message(answer))
+            outgoing.flush()
+        except BrokenPipeError:  # who asked is gone
+            return

@@ -134,10 +134,10 @@ async def sweep(todo: Sequence[SweepCase], workers: int) -> AsyncGenerator[Sweep
             for task in done:
                 yield task.result()
     finally:
+        pool.close()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await pool.aclose()
 
 
 async def _row(case: SweepCase, pool: DrawingPool, text_tokens: Mapping[str, int]) -> SweepRow:

@@ -80,8 +80,10 @@ class _Proxy:
         try:
             yield
         finally:
-            await cache.aclose()
-            await self._upstream.aclose()
+            try:
+                await cache.aclose()
+            finally:
+                await self._upstream.aclose()
 
     async def chat(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -113,8 +113,8 @@ class PageCache:
 
     async def aclose(self) -> None:
         """End what is under way, and the processes."""
+        self._pool.close()
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._pool.aclose()

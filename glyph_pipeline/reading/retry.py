@@ -16,6 +16,13 @@ from glyph_pipeline.errors import ConfigError
 # HTTP statuses after which the same request may succeed. 501 is a 5xx that stays: the server can't do what the request asks for.
 PASSING_STATUS = frozenset({408, 409, 429, *range(500, 600)} - {501})
 
+# Our own: a program that seeds Python's shared numbers must not have all its readers come back at once, nor its own sequence disturbed.
+_CHANCE = random.Random()
+
+
+def _chance() -> float:
+    return _CHANCE.random()
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -34,7 +41,7 @@ class RetryPolicy:
     first: float = 0.5
     longest: float = 30.0
     jitter: float = 1.0
-    chance: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+    chance: Callable[[], float] = field(default=_chance, repr=False, compare=False)
     clock: Callable[[], float] = field(default=time.monotonic, repr=False, compare=False)
 
     def __post_init__(self) -> None:

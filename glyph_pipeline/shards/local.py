@@ -48,7 +48,7 @@ async def _side_by_side(tasks: Iterator[Task], done: Done, workers: int) -> None
     try:
         await asyncio.gather(*takers)
     finally:
+        pool.close()
         for taker in takers:
             taker.cancel()
         await asyncio.gather(*takers, return_exceptions=True)
-        await pool.aclose()

@@ -146,7 +146,7 @@ def test_workers_of_a_batch_read_and_write_it(tmp_path: Path, workers: int) -> N
             first, second = [await pool.draw(task) for task in tasks]
             plain = await pool.draw(DrawTask.of(item, CONFIG, GLM_4V, True))
         finally:
-            await pool.aclose()
+            pool.close()
         assert first.compressed == second.compressed == plain.compressed
         return [first.drawn_before, second.drawn_before, plain.drawn_before]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from typing import Any
 
@@ -123,3 +124,13 @@ NOON = "Sun, 06 Nov 1994 12:00:00 GMT"
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, now=lambda: 784123210.0) == seconds
+
+
+def test_chance_is_our_own() -> None:
+    """Readers of programs that seed alike must not come back all at once; and a program's own numbers are not used up."""
+    drawn = []
+    for _ in range(2):
+        random.seed(8)
+        drawn.append([RetryPolicy().backoff(9) for _ in range(4)])
+        assert random.random() == random.Random(8).random()
+    assert drawn[0] != drawn[1]
