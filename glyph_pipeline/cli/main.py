@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import logging
 import os
 import sys
+import warnings
 
 import click
 from click_default_group import DefaultGroup
@@ -74,11 +76,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; never ends in a traceback unless GLYPH_DEBUG is set."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:], ends=True))
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command line; its exit code. Messages go to standard error."""
+def run(arguments: list[str], *, ends: bool = False) -> int:
+    """Run the command line; its exit code. Messages go to standard error. ``ends``: this process ends with it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an answer the terminal's encoding lacks is no reason to fail
     try:
@@ -91,6 +93,8 @@ def run(arguments: list[str]) -> int:
         return e.exit_code
     except (KeyboardInterrupt, click.Abort):
         _say("Interrupted.")
+        if ends and not os.environ.get("GLYPH_DEBUG"):
+            _hush()
         return EXIT_INTERRUPTED
     except GlyphError as e:
         _say(f"Error: {e}")
@@ -116,6 +120,13 @@ def _bug(error: Exception) -> int:
         raise error
     _say(f"Error: {type(error).__name__}: {error}\nThis is a bug in glyph-pipeline. GLYPH_DEBUG=1 shows where it happened.")
     return GlyphError.exit_code
+
+
+def _hush() -> None:
+    """Let nothing more be said by libraries. A second Ctrl-C tears asyncio from its clearing up, which then tells of every task."""
+    logging.disable()
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda unraisable: None
 
 
 def _drop_output() -> None:

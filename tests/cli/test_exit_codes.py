@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +207,30 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
             process.stdout.close()
             complaint = process.stderr.read()
             assert (process.wait(), complaint) == (0, b"")
+
+
+TORN = """
+import asyncio
+from glyph_pipeline.cli import main as module
+
+def torn(*arguments, **options):
+    async def second():
+        raise KeyboardInterrupt
+    async def first():
+        task = asyncio.ensure_future(second())
+        await asyncio.sleep(60)
+    asyncio.run(first())
+
+module.cli.main = torn
+module.main()
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_second_interrupt_is_as_quiet_as_the_first(debug: bool) -> None:
+    """It tears asyncio from its clearing up; what that says of it is for who looks for a bug."""
+    environment = {**os.environ, "GLYPH_DEBUG": "1" if debug else ""}
+    done = subprocess.run([sys.executable, "-c", TORN], capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 130
+    assert (done.stderr == "Interrupted.\n") is not debug
+    assert "Interrupted." in done.stderr
