@@ -56,5 +56,6 @@ def serve(work: Callable[[Any], object]) -> None:
         try:
             outgoing.write(message(answer))
             outgoing.flush()
-        except BrokenPipeError:  # who asked is gone
+        except BrokenPipeError:  # who asked is gone; what is left of the answer goes nowhere, or its end would be told of
+            os.dup2(os.open(os.devnull, os.O_WRONLY), outgoing.fileno())
             return
