@@ -23,9 +23,11 @@ def message(data: object) -> bytes:
 def read_payload(stream: IO[bytes]) -> bytes:
     """The pickle of the next message; raises EOFError if the stream ends before it does."""
     head = stream.read(LENGTH.size)
-    length = LENGTH.unpack(head)[0] if len(head) == LENGTH.size else 0
+    if len(head) < LENGTH.size:
+        raise EOFError
+    (length,) = LENGTH.unpack(head)
     payload = stream.read(length)
-    if not length or len(payload) < length:
+    if len(payload) < length:
         raise EOFError
     return payload
 

@@ -180,9 +180,12 @@ def test_pools_in_many_threads() -> None:
 
 @pytest.mark.parametrize("part", [0, 3, 8, 11])
 def test_a_worker_whose_owner_is_killed_ends_without_a_word(part: int) -> None:
-    """Between two tasks, in the middle of one's message, and when it is about to answer."""
+    """Between two tasks, and in the middle of one's message."""
     done = subprocess.run([sys.executable, "-c", ANSWERS], input=message("task")[:part], capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_worker_that_cannot_hand_over_its_answer_ends_without_a_word() -> None:
     with subprocess.Popen([sys.executable, "-c", ANSWERS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         worker.stdout.close()
