@@ -232,12 +232,14 @@ def test_a_cut_window_is_a_cut_answer() -> None:
 
 
 def test_a_failing_window_ends_the_question_and_the_requests_of_the_others() -> None:
-    gone = threading.Event()
+    under_way, gone = threading.Event(), threading.Event()
 
     def reply(handler: Handler, body: dict[str, Any]) -> None:
         if first_page(body["messages"][0]["content"][-1]["text"]) == 1:
+            under_way.wait(60)  # refused earlier, it would end the question before the other request was made
             refuses(422, "no such thing")(handler, body)
             return
+        under_way.set()
         try:
             handler.send_response(200)
             handler.send_header("content-type", "text/event-stream")
@@ -251,7 +253,8 @@ def test_a_failing_window_ends_the_question_and_the_requests_of_the_others() -> 
     with running(Fake(reply, max_model_len=CONTEXT)) as fake:
         with pytest.raises(ReadError, match="no such thing"):
             GlyphPipeline(fake.base_url, config=EN).ask(document(7), "What?")
-        assert gone.wait(20)
+        assert under_way.is_set()
+        assert gone.wait(60)
 
 
 def test_a_server_that_finds_it_too_long_is_believed_once() -> None:
