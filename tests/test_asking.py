@@ -208,7 +208,7 @@ def test_windows_are_asked_side_by_side_but_no_more_than_allowed() -> None:
             if under_way == 3:
                 three.set()
         if pages:
-            three.wait(20)
+            three.wait(60)
         with lock:
             under_way -= 1
         return "x"

@@ -17,6 +17,7 @@ from glyph_pipeline.merging import MergeBudget, Partial, combined, groups
 from glyph_pipeline.reading.reader import AnswerDelta, Retrying
 from glyph_pipeline.tokens.text import Cl100kTokenizer
 from tests.support.fake_openai import Fake, Handler, refuses, running
+from tests.support.processes import wait_for
 
 EN = RenderConfig.preset("en").replace(font="DejaVuSans.ttf", auto_crop_width=False, auto_crop_last_page=False)
 PAGE_TOKENS = 632
@@ -201,5 +202,5 @@ def test_a_contended_pipeline_keeps_no_loop_alive() -> None:
         pipeline = GlyphPipeline(fake.base_url, config=EN, concurrency=1)
         for _ in range(2):
             pipeline.ask(document(8), "What?")
-        assert len(pipeline._gates) == 0
+        wait_for(lambda: len(pipeline._gates) == 0, "the end of all loops", 60)  # a thread's last frame may still hold one
         pipeline.close()

@@ -154,11 +154,12 @@ class ParquetParts(PartFormat):
         import pyarrow.parquet as pq
 
         try:
-            file = pq.ParquetFile(stream)
+            # Were it Arrow's own threads that read, one might still hold the stream when Python ends, and Python would abort.
+            file = pq.ParquetFile(stream, pre_buffer=False)
             missing = [name for name in COLUMNS[:2] if name not in file.schema_arrow.names]
             if missing:
                 raise ValueError(f"it has no column {missing[0]!r}")
-            table = file.read(columns)
+            table = file.read(columns, use_threads=False)
             ids = table.column("id").to_pylist()
             for row, id in json.loads((file.schema_arrow.metadata or {}).get(_ESCAPED_IDS, b"{}")).items():
                 ids[int(row)] = id

@@ -120,6 +120,8 @@ class _Worker:
         assert self._process.stdout is not None
         asked = message(task)
         with self._talking:
+            if self.killed:  # and perhaps collected: its pipes are closed
+                raise EOFError
             self._process.stdin.write(asked)
             self._process.stdin.flush()
             payload = read_payload(self._process.stdout)

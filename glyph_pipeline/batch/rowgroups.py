@@ -71,7 +71,7 @@ def paths_of(group: RowGroup) -> list[str | None]:
 def column_of(file: Any, group: RowGroup, column: str) -> list[str | None]:
     """All of a column of text. Raises EncodingError if it isn't UTF-8."""
     try:
-        values: list[str | None] = file.read_row_group(group.index, columns=[column]).column(column).to_pylist()
+        values: list[str | None] = file.read_row_group(group.index, columns=[column], use_threads=False).column(column).to_pylist()
     except UnicodeDecodeError as e:
         raise EncodingError(f"{group.name}: the column {column!r} is not valid UTF-8: {e.reason}.", hint="Write it as UTF-8.") from None
     return values
@@ -171,7 +171,8 @@ def _opened(place: str, name: str) -> Iterator[tuple[Any, str]]:
         about = pq.read_metadata(stream)
         texts = {about.schema.column(number).path for number in range(about.num_columns)} & {*KEYS}
         # As dictionaries, texts that are repeated take as little room here as in the file, on whose size the number of rows depends.
-        file = pq.ParquetFile(stream, metadata=about, buffer_size=_BUFFER, read_dictionary=sorted(texts))
+        # Neither ahead nor otherwise may Arrow's own threads read: one might still hold the stream when Python ends, and Python would abort.
+        file = pq.ParquetFile(stream, metadata=about, buffer_size=_BUFFER, read_dictionary=sorted(texts), pre_buffer=False)
         stream.seek(-8, io.SEEK_END)
         length = int.from_bytes(stream.read(4), "little")
         stream.seek(-8 - length, io.SEEK_END)

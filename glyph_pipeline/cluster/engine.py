@@ -35,6 +35,7 @@ _MOST_ITEMS = 32
 # Tasks that each reader gets at least, if there are so many items: the last of them should not keep one reader busy and the others idle.
 _TASKS_EACH = 16
 _NOTICE_S = 1.0
+_LAST_NOTICE_S = 10.0  # for what came last, which nobody asks for again
 # Seconds after which it is told that no engine has been given a GPU yet: where one is free, that takes a few.
 _PATIENCE_S = 60.0
 # A worker of Ray's that ends kills its children, among them the watchdog of its vLLM together with what that watches; the processes
@@ -165,7 +166,7 @@ class _Job:
         alive, waiting = self._alive(), False
         queued: float | None = time.monotonic() if self._room.reader_gpus else None
 
-        def look() -> None:
+        def look(patience: float) -> None:
             now = self._alive()
             for node in alive.keys() - now.keys():
                 if on_notice is not None:
@@ -173,7 +174,7 @@ class _Job:
                 del alive[node]
             alive.update(now)
             nonlocal waiting, queued
-            if queued is not None and self._ray.get(self._ledger.has_readers.remote(), timeout=_NOTICE_S):
+            if queued is not None and self._ray.get(self._ledger.has_readers.remote(), timeout=patience):
                 queued = None
             elif queued is not None and time.monotonic() - queued > _PATIENCE_S and on_notice is not None:
                 on_notice(f"{_PATIENCE_S:.0f} s, and no engine has a GPU of the cluster: others hold them; waiting for one to be free.")
@@ -181,7 +182,7 @@ class _Job:
             before, waiting = waiting, not engines_fit(self._ray, self._room)
             if waiting and not before and on_notice is not None:
                 on_notice("No machine of the cluster has a GPU for an engine any more; waiting for one to join.")
-            for id, reason, seconds in self._ray.get(self._ledger.notices.remote(), timeout=_NOTICE_S):
+            for id, reason, seconds in self._ray.get(self._ledger.notices.remote(), timeout=patience):
                 if on_retry is not None:
                     on_retry(id, Retrying(reason, seconds))
 
@@ -190,7 +191,7 @@ class _Job:
             while not ended:
                 ended = over.wait(_NOTICE_S)  # and then once more: what came last is told too
                 with suppress(Exception):  # the cluster is busy, or a callback's own: no reason to end the job
-                    look()
+                    look(_LAST_NOTICE_S if ended else _NOTICE_S)
 
         thread = threading.Thread(target=ask, name="glyph-notices", daemon=True)
         thread.start()
@@ -198,7 +199,7 @@ class _Job:
             yield self
         finally:
             over.set()
-            thread.join(2 * _NOTICE_S)
+            thread.join(2 * _LAST_NOTICE_S)
 
     def _alive(self) -> dict[str, str]:
         """The addresses of the machines that live, by their ids."""

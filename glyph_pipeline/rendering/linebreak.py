@@ -151,6 +151,8 @@ def _break_unit(
     # ``placed``: the word that went over to this line stands on it, even if it is wider than this line (not than the one before).
     position, next_word, placed, room = start, 0, 0, first_room
     while position < end:
+        if loose is not None:  # the space before the line's first word is not on it
+            narrow_at_ends[next_word] = int(narrow[ends[next_word]])
         limit = int(narrow[position]) + room * SHRINK + _SLACK
         fitting = max(bisect_right(narrow_at_ends, limit, next_word), placed)  # words next_word..fitting-1 fit
         if fitting == len(ends):

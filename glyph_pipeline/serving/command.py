@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import re
 import shlex
 import socket
@@ -29,6 +30,7 @@ else:
 DEFAULT_MODEL = "zai-org/Glyph"
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000  # vLLM's own
+_PORTS = range(20_000, 32_768)  # below those that Linux takes for outgoing connections (net.ipv4.ip_local_port_range)
 
 CPU_SITE = Path(__file__).resolve().parent / "cpu_site"
 _MODULE = "vllm.entrypoints.openai.api_server"
@@ -317,6 +319,10 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _pick_port(host: str) -> int:
+    """A free port, if possible none of those that the system hands out itself: until vLLM binds it, seconds pass."""
+    for port in random.Random().sample(_PORTS, 20):  # not the program's own sequence, which may be seeded
+        if _bind_problem(host, port, reuse=False) is None:
+            return port
     family, address = _resolve(host, 0)
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:

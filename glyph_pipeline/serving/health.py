@@ -16,6 +16,7 @@ from glyph_pipeline.errors import ConfigError, ServerStartError, ServerUnreachab
 from glyph_pipeline.serving.process import ServerProcess, describe_exit
 
 DEFAULT_START_TIMEOUT = 1800.0
+DEFAULT_PROBE_TIMEOUT = 20.0  # vLLM's event loop also works on images: asked amid a batch, a good server may be silent for seconds
 _STEP = 0.2
 _LOOK_SECONDS = 2.0  # going through all processes of a large machine takes a while
 
@@ -124,7 +125,7 @@ def wait_until_ready(
             process.wait(min(_STEP, max(timeout - waited, 0.01)))
 
 
-def probe(base_url: str, *, api_key: str | None = None, timeout: float = 5.0) -> ServerInfo:
+def probe(base_url: str, *, api_key: str | None = None, timeout: float = DEFAULT_PROBE_TIMEOUT) -> ServerInfo:
     """Ask a server which models it serves. ``timeout`` is in seconds, per request.
 
     Raises ConfigError for a URL that cannot be used, ServerUnreachableError if nothing usable answers there.

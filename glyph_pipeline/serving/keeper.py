@@ -194,7 +194,7 @@ class Keeper:
     def _make_ready(self, process: ServerProcess, on_wait: OnWait | None) -> bool:
         """Wait until it is ready, and announce it; false if it was stopped meanwhile."""
         wait_until_ready(process, self.plan.base_url, timeout=self._timeout, on_wait=on_wait)
-        info = probe(self.plan.base_url, api_key=self.plan.api_key)
+        info = probe(self.plan.base_url, api_key=self.plan.api_key, timeout=_SILENT_SECONDS)
         served = info.require(self.plan.served_model_name)
         with self._lock:
             if self._stopped.is_set():

@@ -12,7 +12,7 @@ from glyph_pipeline.errors import ConfigError, ServerUnreachableError, WrongMode
 from glyph_pipeline.serving import registry
 from glyph_pipeline.serving.accelerator import detect_accelerator
 from glyph_pipeline.serving.command import DEFAULT_MODEL, ServeOptions, check_model, plan_launch
-from glyph_pipeline.serving.health import DEFAULT_START_TIMEOUT, OnWait, ServerInfo, is_healthy, probe
+from glyph_pipeline.serving.health import DEFAULT_START_TIMEOUT, Health, OnWait, ServerInfo, is_healthy, look, probe
 from glyph_pipeline.serving.installation import VLLMInstallation, find_vllm
 from glyph_pipeline.serving.keeper import DEFAULT_RESTART_WINDOW, DEFAULT_RESTARTS, Keeper, OnRestart, RestartRule
 from glyph_pipeline.serving.pagefolder import PageFolder, refuse_second_folder
@@ -144,11 +144,11 @@ class GlyphServer:
     def find(cls, model: str | None = None, *, api_key: str | None = None) -> GlyphServer | None:
         """The server last announced on this machine by this user that is alive and serves ``model`` (None: any), or None.
 
-        Like an adopted server it is not owned. Raises ServerUnreachableError if one is alive and cannot be used, above all for want
-        of its API key: the user has started it to be read with, and would not expect another reader.
+        Like an adopted server it is not owned. Raises ServerUnreachableError if one is alive and cannot be used, for want of its
+        API key or because it says nothing: the user has started it to be read with, and would not expect another reader.
         """
         for record in registry.running_servers():
-            if not is_healthy(record.base_url):
+            if look(record.base_url) is Health.SICK:  # a silent one may only be busy
                 continue
             try:
                 info = probe(record.base_url, api_key=api_key)
@@ -156,7 +156,7 @@ class GlyphServer:
             except WrongModelError:
                 continue
             except ServerUnreachableError:
-                if is_healthy(record.base_url):
+                if look(record.base_url) is not Health.SICK:
                     raise
                 continue  # it ended just now
             log_path = Path(record.log_path) if record.log_path else None
@@ -172,7 +172,7 @@ class GlyphServer:
         if self._keeper:
             return self._keeper.process.wait(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
-        while is_healthy(self.base_url) and (deadline is None or time.monotonic() < deadline):
+        while look(self.base_url) is not Health.SICK and (deadline is None or time.monotonic() < deadline):
             time.sleep(_WATCH_STEP if deadline is None else max(0.0, min(_WATCH_STEP, deadline - time.monotonic())))
         return None
 

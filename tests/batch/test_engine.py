@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,7 @@ def test_no_more_is_drawn_or_asked_than_allowed() -> None:
             most = max(most, under_way)
             if under_way == 3:
                 full.set()
-        full.wait(30)
+        full.wait(60)
         with lock:
             under_way -= 1
         echo(handler, body)
@@ -189,7 +190,7 @@ def test_leaving_early_ends_workers_and_requests() -> None:
     with running(Fake(echo)) as fake:
         results = GlyphPipeline(fake.base_url, config=CONFIG).ask_many(items(50), workers=2)
         next(results)
-        assert len(set(psutil.Process().children(recursive=True)) - before) == 2
+        assert len(set(psutil.Process().children(recursive=True)) - before) in (1, 2)  # if the first was done at once, no second was needed
         results.close()
         assert set(psutil.Process().children(recursive=True)) <= before
 
@@ -297,14 +298,16 @@ def test_what_the_iterator_raises_comes_after_the_results_of_what_it_gave() -> N
 
 
 def test_seconds_are_those_of_drawing_and_reading_not_of_waiting() -> None:
+    began = time.monotonic()
     with running(Fake(echo)) as fake:
         results = list(GlyphPipeline(fake.base_url, config=CONFIG, concurrency=1).ask_many(items(6), workers=1))
+    wall = time.monotonic() - began
     for result in results:
         assert result.answer is not None
         seconds = result.answer.seconds
         assert seconds["draw"] > 0
         assert seconds["total"] == pytest.approx(seconds["draw"] + seconds["choose"] + seconds["read"])
-    assert sum(result.seconds for result in results) < 20
+    assert sum(result.seconds for result in results) <= 2 * wall  # one is drawn while one is read: waiting would count six times
 
 
 def test_no_more_are_asked_at_a_time_than_the_engine_allows(monkeypatch: pytest.MonkeyPatch) -> None:

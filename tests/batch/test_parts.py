@@ -172,7 +172,7 @@ def test_when_a_part_is_written(tmp_path: Path) -> None:
     with PartStore(tmp_path / "seconds", seconds=0.05) as store:
         for number in range(1, 4):
             store.add(record(str(number)))
-            wait_for(lambda count=number: len(parts(f"{tmp_path}/seconds")) == count, "a part", 20)  # type: ignore[misc]
+            wait_for(lambda count=number: len(parts(f"{tmp_path}/seconds")) == count, "a part", 60)  # type: ignore[misc]
     assert len(statuses(f"{tmp_path}/seconds", "jsonl")) == 3
 
 

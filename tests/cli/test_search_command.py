@@ -122,7 +122,7 @@ def test_ctrl_c_keeps_what_was_measured(given: tuple[Path, Path], tmp_path: Path
         assert "Traceback" not in err
         assert "the same command goes on" in err
     kept = lines(out / "trials.jsonl")
-    assert 2 <= len(kept) <= 6
+    assert 1 <= len(kept) <= 6  # what was seen of the second may not have been safe yet
     after = glyph_compress(*asked, "--trials", "6", state=tmp_path)
     assert after.returncode == 0, after.stderr
     names = [[trial["id"] for trial in lines(folder / "trials.jsonl")] for folder in (out, tmp_path / "whole")]

@@ -14,7 +14,7 @@ import pytest
 from tests.support.command import REPOSITORY, glyph_compress
 from tests.support.fake_openai import Fake, running
 from tests.support.processes import command, interrupt, wait_for
-from tests.support.ray_batches import TEXT, echo, question_of
+from tests.support.ray_batches import TEXT, EchoingFirst, echo, question_of
 from tests.support.ray_cluster import TwoNodes
 
 WAIT_S = 120.0
@@ -63,7 +63,7 @@ def test_a_cluster_of_its_own(tmp_path: Path) -> None:
 def test_sigterm_ends_a_cluster_of_its_own(tmp_path: Path) -> None:
     """With the exit code of the local engine, though Ray has a handler of its own; no process is left, and what is done stays done."""
     out = tmp_path / "ray.jsonl"
-    with running(Fake(echo)) as fake:
+    with running(Fake(EchoingFirst(200))) as fake:
         asked = ["batch", lines(tmp_path / "in.jsonl", 400), "-o", out, "--engine", "ray", "--base-url", fake.base_url]
         with command(*asked, state=tmp_path / "state", python=tmp_path) as (process, _):
             wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 5, "the fifth row", WAIT_S)
@@ -114,7 +114,7 @@ def test_read_by_ocr(standing_cluster: TwoNodes, tmp_path: Path) -> None:
 def test_a_killed_driver_goes_on_where_it_stopped(standing_cluster: TwoNodes, tmp_path: Path) -> None:
     count, out = 60, tmp_path / "out.jsonl"
     source = lines(tmp_path / "in.jsonl", count)
-    with running(Fake(echo)) as fake:
+    with running(Fake(EchoingFirst(40))) as fake:
         asked = [source, "-o", out, "--base-url", fake.base_url, "--engine", "ray", "--address", standing_cluster.address]
         with command("batch", *asked, state=tmp_path / "state", python=tmp_path) as (process, _):
             wait_for(lambda: out.exists() and out.read_bytes().count(b"\n") >= 10, "the tenth row", WAIT_S)
@@ -124,6 +124,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(standing_cluster: TwoNodes, tm
         kept = before[: before.rfind(b"\n") + 1]
         assert 10 <= kept.count(b"\n") < count
         asked_before = Counter(map(question_of, fake.requests))
+        fake.reply = echo
         done = run(*asked, state=tmp_path / "state")
         asked_after = Counter(map(question_of, fake.requests)) - asked_before
     assert out.read_bytes().startswith(kept)
@@ -138,7 +139,7 @@ def test_ctrl_c_ends_it_and_a_node_dies_meanwhile(cluster: TwoNodes, tmp_path: P
     """Ctrl-C in the middle; the second run loses a machine and is complete all the same."""
     count, out = 100, tmp_path / "out.jsonl"
     source = lines(tmp_path / "in.jsonl", count)
-    with running(Fake(echo)) as fake:
+    with running(Fake(EchoingFirst(40))) as fake:
         asked = ["batch", source, "-o", out, "--base-url", fake.base_url, "--engine", "ray", "--address", cluster.address]
 
         def written() -> int:
@@ -153,9 +154,13 @@ def test_ctrl_c_ends_it_and_a_node_dies_meanwhile(cluster: TwoNodes, tmp_path: P
         assert "Traceback" not in err
         interrupted = written()
         assert 5 <= interrupted < count
+        fake.reply = held = EchoingFirst(80)
         with command(*asked, state=tmp_path / "state", python=tmp_path) as (process, _):
             wait_for(lambda: written() >= interrupted + 10, "ten more rows", WAIT_S)
+            for _ in range(8 // 2 + 1):  # more than one of the two readers may have under way, so both have some
+                assert held.waiting.acquire(timeout=60)
             cluster.kill()
+            held.release()
             out_text, err = process.communicate(timeout=WAIT_S)
         assert (process.returncode, out_text) == (0, ""), err
     assert "was lost; what it had under way is done again" in err

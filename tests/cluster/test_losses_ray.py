@@ -13,7 +13,7 @@ from glyph_pipeline.batch import BadItem, BatchItem, BatchResult
 from glyph_pipeline.cluster import AskSpec, Engines, ask_many, session
 from glyph_pipeline.errors import ClusterError, GlyphError, InputError, UsageError
 from tests.support.fake_openai import Fake, running
-from tests.support.ray_batches import CONFIG, TEXT, echo, items, rows
+from tests.support.ray_batches import CONFIG, TEXT, EchoingFirst, echo, items, rows
 from tests.support.ray_cluster import TwoNodes, Watched, two_nodes
 
 
@@ -30,13 +30,17 @@ def test_drawing_is_a_task_and_reading_an_actor(cluster: TwoNodes, tmp_path: Pat
 
 def test_a_node_is_killed_in_the_middle(cluster: TwoNodes) -> None:
     count, told = 120, []
-    with running(Fake(echo)) as fake:
+    held = EchoingFirst(count // 2)  # so that there is something under way when the node dies
+    with running(Fake(held)) as fake:
         spec = AskSpec({"base_url": fake.base_url}, CONFIG, concurrency=16)
         results: list[BatchResult] = []
         for result in ask_many(items(count), spec, address=cluster.address, on_notice=told.append):
             results.append(result)
             if len(results) == count // 4:
+                for _ in range(16 // 2 + 1):  # more than one of the two readers may have under way, so both have some
+                    assert held.waiting.acquire(timeout=60)
                 cluster.kill()
+                held.release()
         here = rows(GlyphPipeline(fake.base_url, config=CONFIG).ask_many(items(count)))
     assert rows(results) == here
     assert set(Counter(result.status for result in results)) == {"ok"}

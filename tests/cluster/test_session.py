@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -26,8 +27,8 @@ with session(num_cpus=1) as ray:
     def telemetry():
         return os.environ.get("RAY_USAGE_STATS_ENABLED")
     said = ray.get(telemetry.remote())
-    listening, deadline = set(), time.monotonic() + 30
-    while "127.0.0.1" not in listening and time.monotonic() < deadline:  # the last of Ray's processes may be on their way
+    listening, deadline = set(), time.monotonic() + 60
+    while len(listening) < 2 and time.monotonic() < deadline:  # the last of Ray's processes may be on their way
         for process in psutil.process_iter():
             try:
                 if process.environ().get("GLYPH_TEST_MARK") == os.environ["GLYPH_TEST_MARK"]:
@@ -38,7 +39,7 @@ with session(num_cpus=1) as ray:
     root = os.path.dirname(ray._private.worker._global_node.get_temp_dir_path())
     open_to = oct(os.stat(root).st_mode & 0o777)
     cores = ray.cluster_resources()["CPU"]
-    print(json.dumps({"telemetry": said, "listening": sorted(listening), "cores": cores, "folder": open_to}))
+    print(json.dumps({"telemetry": said, "listening": sorted(listening), "cores": cores, "folder": open_to, "root": root}))
     if len(sys.argv) > 1:
         sys.stdout.flush()
         sys.stdin.read()
@@ -73,14 +74,16 @@ def started(tmp_path: Path, *arguments: str) -> tuple[subprocess.Popen[str], str
 
 def test_all_is_on_loopback_and_nothing_is_left(tmp_path: Path) -> None:
     """Also: no usage statistics, RAY_ADDRESS is not followed, a long TMPDIR is no obstacle, nothing but ours on either stream."""
-    before = set(Path("/tmp").glob("glyph-ray-*"))
     process, mark = started(tmp_path)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
-    assert eval(out.strip()) == {"telemetry": "0", "listening": ["127.0.0.1", "::ffff:127.0.0.1"], "cores": 1.0, "folder": "0o700"}
+    told = json.loads(out)
+    root = Path(told.pop("root"))
+    assert told == {"telemetry": "0", "listening": ["127.0.0.1", "::ffff:127.0.0.1"], "cores": 1.0, "folder": "0o700"}
     assert err == ""
     wait_for(lambda: not marked(mark), "the end of all of Ray's processes", 60)
-    assert set(Path("/tmp").glob("glyph-ray-*")) == before
+    assert root.name.startswith("glyph-ray-")
+    assert not root.exists()
     assert list((tmp_path / "t").iterdir()) == []
     assert list((tmp_path / "home").iterdir()) == []
 
@@ -111,7 +114,7 @@ for _ in range(2):
     assert get_authentication_mode() == AuthenticationMode.DISABLED
 """
     known = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=known, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=known, timeout=280, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 

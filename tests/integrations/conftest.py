@@ -22,7 +22,7 @@ from glyph_pipeline.reading.retry import RetryPolicy
 from tests.support.fake_openai import Fake, Handler, running
 
 _T = TypeVar("_T")
-PATIENCE_S = 30.0  # after which a test fails rather than waits
+PATIENCE_S = 60.0  # after which a test fails rather than waits
 
 
 @pytest.fixture(scope="session")

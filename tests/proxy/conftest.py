@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,13 @@ import pytest
 from glyph_pipeline.proxy.running import ProxyServer
 from tests.proxy.proxied import proxied
 from tests.proxy.recorder import Recorder, recording
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpx's own timeout of 5 s is too short for a busy machine, unless a test names one."""
+    for name in ("get", "post", "request", "stream"):
+        monkeypatch.setattr(httpx, name, functools.partial(getattr(httpx, name), timeout=60))
 
 
 @pytest.fixture

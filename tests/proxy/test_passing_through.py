@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 import threading
@@ -125,9 +124,9 @@ def test_a_client_that_leaves_ends_the_upstreams_request(deltas: list[dict[str, 
             head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             with socket.create_connection((host, int(port))) as client:
                 client.sendall(head.encode() + body)
-                assert held.waiting.acquire(timeout=30)
+                assert held.waiting.acquire(timeout=60)
                 assert not held.left.is_set()
-            assert held.left.wait(30)
+            assert held.left.wait(60)
         finally:
             held.release()
         assert "glyph_proxy_in_flight 0.0" in httpx.get(proxy.base_url.replace("/v1", "/metrics")).text
@@ -152,7 +151,7 @@ def test_a_client_that_leaves_a_fast_stream_ends_it_too() -> None:
             with httpx.stream("POST", url, json={"model": "m", "messages": SHORT, "stream": True}) as response:
                 lines = response.iter_lines()
                 assert "on " in next(lines)
-            assert over.wait(30)
+            assert over.wait(60)
 
 
 def test_a_client_that_takes_nothing_is_given_up() -> None:
@@ -170,13 +169,11 @@ def test_a_client_that_takes_nothing_is_given_up() -> None:
     with running(Fake(endless)) as fake, proxied(fake.base_url, client_timeout=0.5) as proxy:
         url = f"{proxy.base_url}/chat/completions"
         with httpx.stream("POST", url, json={"model": "m", "messages": SHORT, "stream": True}):
-            assert over.wait(30)
+            assert over.wait(60)
 
 
 def test_no_upstream_is_a_502_that_says_so() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with proxied(f"http://127.0.0.1:{port}") as proxy:
+    with proxied("http://127.0.0.1:1") as proxy:
         for response in (Poster(proxy.base_url)(DRAWN), httpx.get(f"{proxy.base_url}/models")):
             assert response.status_code == 502
             assert "can't be reached" in response.json()["error"]["message"]
@@ -192,16 +189,24 @@ def test_an_upstream_that_breaks_off() -> None:
 
 
 def test_a_kept_connection_that_the_upstream_has_closed_costs_no_request() -> None:
-    turn = itertools.count()
+    used: set[Handler] = set()  # one a connection
+    dropped = 0
 
-    def sometimes(handler: Handler, body: dict[str, Any]) -> None:
-        if next(turn) % 2:
+    def once_each(handler: Handler, body: dict[str, Any]) -> None:
+        nonlocal dropped
+        if handler in used:
             handler.close_connection = True  # as if it had been closed just before: no answer
+            dropped += 1
         else:
+            used.add(handler)
             handler.send(200, {"id": "x", "choices": []})
 
-    with running(Fake(sometimes)) as fake, proxied(fake.base_url) as proxy:
-        assert [Poster(proxy.base_url)(SHORT).status_code for _ in range(6)] == [200] * 6
+    with running(Fake(once_each)) as fake, proxied(fake.base_url) as proxy:
+        for _ in range(100):
+            assert Poster(proxy.base_url)(SHORT).status_code == 200
+            if dropped == 3:
+                break
+    assert dropped == 3
 
 
 def test_a_stream_that_breaks_off_does_not_look_whole() -> None:

@@ -74,7 +74,7 @@ def test_requests_that_do_not_end_are_ended(tmp_path: Path) -> None:
                 with pytest.raises(httpx.RemoteProtocolError):
                     list(lines)
             assert (process.returncode, "Traceback" in err) == (0, False)
-            assert held.left.wait(30)
+            assert held.left.wait(60)
         finally:
             held.release()
 

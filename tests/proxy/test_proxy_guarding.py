@@ -36,7 +36,7 @@ def address(server: ProxyServer) -> tuple[str, int]:
 
 def raw(server: ProxyServer, data: bytes) -> bytes:
     """What comes back for these very bytes, until the proxy closes the connection."""
-    with socket.create_connection(address(server), timeout=10) as client:
+    with socket.create_connection(address(server), timeout=60) as client:
         client.sendall(data)
         back = b""
         while piece := client.recv(65536):

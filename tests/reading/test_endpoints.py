@@ -195,7 +195,7 @@ def test_requests_go_where_the_fewest_are_under_way() -> None:
         reads = []
         for place in (0, 1, 2, 0, 1, 2):
             reads.append(asyncio.ensure_future(ask(reader)))
-            assert await asyncio.to_thread(held[place].waiting.acquire, timeout=10)  # its request has come there
+            assert await asyncio.to_thread(held[place].waiting.acquire, timeout=60)  # its request has come there
         held[1].release()
         await asyncio.gather(reads[1], reads[4])
         # The second is idle now: the next two are its own.
@@ -365,10 +365,10 @@ def test_reads_of_many_loops_share_the_count() -> None:
         reader = VLLMReader(urls, "m")
         reads = [threads.submit(read, reader) for _ in range(4)]
         try:
-            assert all(reply.waiting.acquire(timeout=10) for reply in held * 2)
+            assert all(reply.waiting.acquire(timeout=60) for reply in held * 2)
         finally:
             for reply in held:
                 reply.release()
         for each in reads:
-            assert isinstance(each.result(10)[0][-1], ReadResult)
+            assert isinstance(each.result(60)[0][-1], ReadResult)
     assert [len(fake.requests) for fake in fakes] == [2, 2]

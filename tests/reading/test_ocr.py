@@ -60,13 +60,15 @@ class Engine:
 
     def __init__(self, reads: dict[int, str], wait: float = 0.0) -> None:
         self.reads, self.wait, self.calls = reads, wait, 0
-        self.began = threading.Event()
+        self.began, self.may_end = threading.Event(), threading.Event()
+        self.may_end.set()
         self._lock = threading.Lock()
 
     def __call__(self, picture: np.ndarray, **_: Any) -> SimpleNamespace:
         with self._lock:
             self.calls += 1
         self.began.set()
+        self.may_end.wait(60)
         time.sleep(self.wait)
         width = min(self.reads, key=lambda width: abs(picture.shape[1] - 48 / 12 * width))
         return SimpleNamespace(txts=(self.reads[width],))
@@ -238,6 +240,7 @@ def test_a_blank_page_matches_nothing(engine: Callable[..., Engine]):
 
 def test_the_loop_stays_free_and_cancelling_stops_the_page(engine: Callable[..., Engine]):
     made = engine({280: "The dome is copper."}, wait=0.05)
+    made.may_end.clear()
     reader = OCRReader()
     ticks = 0
 
@@ -253,6 +256,8 @@ def test_the_loop_stays_free_and_cancelling_stops_the_page(engine: Callable[...,
         task = asyncio.create_task(reading())
         while not (seen and made.began.is_set()):
             ticks += 1
+            if ticks > 5:
+                made.may_end.set()
             await asyncio.sleep(0.001)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

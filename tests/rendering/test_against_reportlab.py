@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from oracle_texts import ENGLISH, GREEK_AND_CYRILLIC, MARKUP_LIKE, RED, lines_of, words
 from reportlab_oracle import assert_same_pages, assert_same_positions, oracle_pages
@@ -132,8 +133,11 @@ def joined(word: st.SearchStrategy[str], *gaps: str) -> st.SearchStrategy[str]:
 GAPS = (" ", "\n", "\n\n", "  ", "\t", " \n ", "\r\n", "\u2003", "\u00a0", "\n\t", "\u00ad", "\u200b", "\n    ")
 
 
+# A no-break space before an entity is one of the known differences (docs/rendering.md). In the example the last piece of a split word
+# does not fit: the space before the word, which would have given way, stands on an earlier line.
 @settings(max_examples=200, deadline=None)
-@given(joined(st.one_of(SHORT, LONG, MARKUP), *GAPS), CONFIGS)
+@given(joined(st.one_of(SHORT, LONG, MARKUP), *GAPS).filter(lambda text: not re.search("\u00a0[<>&]", text)), CONFIGS)
+@example("W W W W <<<<< W\u00a0WWWWWWWWWWWWWaaaaiiiλλλλжжж ", NARROW)
 def test_random_words_and_white_space(text: str, config: RenderConfig) -> None:
     assert_same_pages(text, config)
 

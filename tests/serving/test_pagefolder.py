@@ -105,7 +105,7 @@ def test_it_goes_while_pages_are_written(folders: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert begun.wait(30)
+    assert begun.wait(60)
     folder.remove()
     writer.join(60)
     assert list(folders.iterdir()) == []

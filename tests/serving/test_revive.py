@@ -150,13 +150,14 @@ def test_one_that_cannot_start_any_more(counted: Any) -> None:
 
 
 def test_one_that_is_not_ready_in_time(counted: Any) -> None:
-    server, starts = counted("ready,never", timeout=5)
+    server, _ = counted("ready,never", timeout=120)
     with server:
-        server._keeper._timeout = 3.0  # time for it to begin, on a busy machine too
+        server._keeper._timeout = 0.5
         kill(server)
-        with pytest.raises(ServerStartError, match=r"not ready after 3 seconds"):
+        with pytest.raises(ServerStartError, match=r"not ready after 0\.5 seconds"):
             server.revive()
-        assert (starts(), server.is_alive()) == (2, False)
+        assert not server.is_alive()
+        assert server.log_path.read_text("utf-8").count("is started again ---") == 1
 
 
 def test_many_threads_one_restart(counted: Any) -> None:
@@ -164,7 +165,7 @@ def test_many_threads_one_restart(counted: Any) -> None:
     outcomes: list[Any] = []
 
     def revive(barrier: threading.Barrier) -> None:
-        barrier.wait(30)
+        barrier.wait(60)
         try:
             outcomes.append(server.revive())
         except GlyphError as error:
@@ -173,7 +174,7 @@ def test_many_threads_one_restart(counted: Any) -> None:
     def all_at_once() -> list[Any]:
         outcomes.clear()
         kill(server)
-        server.wait(30)
+        server.wait(60)
         barrier = threading.Barrier(6)
         threads = [threading.Thread(target=revive, args=(barrier,)) for _ in range(6)]
         for thread in threads:
@@ -204,12 +205,12 @@ def test_those_who_wait_get_the_same_outcome(counted: Any) -> None:
     def lead(seconds: float, line: str) -> None:
         if not follower.ident:
             follower.start()
-            assert joined.wait(30)
+            assert joined.wait(60)
 
     with server:
         kill(server)
         assert server.revive(on_wait=lead)
-        follower.join(30)
+        follower.join(120)
         assert outcomes == [True]
         assert starts() == 2
 
@@ -222,14 +223,14 @@ def test_one_who_breaks_off_leaves_it_to_the_others(counted: Any) -> None:
     def lead(seconds: float, line: str) -> None:
         if "loading" in line:
             follower.start()
-            assert joined.wait(30)
+            assert joined.wait(60)
             raise KeyboardInterrupt
 
     with server:
         kill(server)
         with pytest.raises(KeyboardInterrupt):
             server.revive(on_wait=lead)
-        follower.join(30)
+        follower.join(120)
         assert outcomes == [True]
         assert starts() == 3
 
@@ -245,7 +246,7 @@ def test_stop_wins_over_a_revival(counted: Any, running: Callable[..., Any], fol
 
         def wait(seconds: float, line: str) -> None:
             if "loading" in line and not met:
-                met.append(loading.wait(30))
+                met.append(loading.wait(60))
 
         outcomes.append(server.revive(on_wait=wait))
 
@@ -253,13 +254,13 @@ def test_stop_wins_over_a_revival(counted: Any, running: Callable[..., Any], fol
     kill(server)
     for thread in threads:
         thread.start()
-    loading.wait(30)
+    loading.wait(60)
     assert server.is_alive()
     server.stop()
     members = psutil.Process().children(recursive=True)
     assert not running(members)
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
     assert outcomes == [False] * (1 + followers)
     assert server.revive() is False
     assert starts() == 2
@@ -287,7 +288,8 @@ def test_one_that_is_ill_is_stopped_and_started_again(launch: Launch, monkeypatc
         assert "its process ran, but /health did not answer 200" in said[0]
 
 
-def test_one_that_is_ill_may_end_by_itself(launch: Launch) -> None:
+def test_one_that_is_ill_may_end_by_itself(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "_SICK_SECONDS", 120)  # however slow the machine, it is not stopped before
     said: list[str] = []
     with launch("brittle", on_restart=said.append) as server:
         ask(server, "/break")
@@ -316,7 +318,7 @@ def test_others_servers_are_nobodys_business(launch: Launch) -> None:
     with launch() as server:
         adopted = GlyphServer.adopt(server.base_url)
         kill(server)
-        server.wait(30)
+        server.wait(60)
         assert (adopted.revive(), adopted.restarted, adopted.page_folder) == (False, 0, None)
 
 
@@ -330,7 +332,7 @@ def test_a_port_that_is_held_for_a_moment(launch: Launch) -> None:
 
     with holder, launch(on_restart=hold, restarts=1) as server:
         kill(server)
-        server.wait(30)
+        server.wait(60)
         held: list[bool] = []
         assert server.revive(on_wait=lambda seconds, line: (held.append(holder.fileno() >= 0), holder.close()))
         assert held[0]
@@ -351,7 +353,7 @@ def test_open_connections_to_the_dead_one_do_not_hold_the_port(launch: Launch) -
 def test_children_that_nobody_can_end(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     with launch() as server:
         kill(server)
-        server.wait(30)
+        server.wait(60)
         with monkeypatch.context() as patched:
             patched.setattr(keeper, "_REMAINS_SECONDS", 0.3)
             patched.setattr(keeper.ServerProcess, "members", lambda process: [psutil.Process()])
@@ -364,7 +366,7 @@ def test_children_that_take_their_time_to_end(launch: Launch, monkeypatch: pytes
     """Nothing is started beside them, and nothing is given up because of them."""
     with launch() as server:
         old = kill(server)
-        server.wait(30)
+        server.wait(60)
         looks = [[psutil.Process()], [psutil.Process()], []]
         waits: list[int | None] = []
         real = keeper.ServerProcess.members
@@ -378,7 +380,7 @@ def test_children_that_take_their_time_to_end(launch: Launch, monkeypatch: pytes
 def test_stop_does_not_wait_for_children_that_nobody_can_end(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     server = launch()
     kill(server)
-    server.wait(30)
+    server.wait(60)
     with monkeypatch.context() as patched:
         patched.setattr(keeper.ServerProcess, "members", lambda process: [psutil.Process()])
         assert server.revive(on_wait=lambda seconds, line: server.stop()) is False

@@ -16,6 +16,7 @@ import pytest
 
 from glyph_pipeline.errors import ConfigError, MissingExtraError, ServerStartError, ServerUnreachableError, WrongModelError
 from glyph_pipeline.serving import GlyphServer, VLLMInstallation, registry
+from glyph_pipeline.serving.health import Health
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,8 +159,8 @@ def test_a_server_that_wants_a_key_is_not_passed_over(launch: Callable[..., Glyp
 def test_a_server_that_ends_while_it_is_asked_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     record = registry.ServerRecord.of(os.getpid(), base_url="http://127.0.0.1:9/v1", model="m", profile="cpu", log_path=None)
     registry.remember(record)
-    answers = iter([True, False])
-    monkeypatch.setattr("glyph_pipeline.serving.server.is_healthy", lambda url: next(answers))
+    answers = iter([Health.WELL, Health.SICK])
+    monkeypatch.setattr("glyph_pipeline.serving.server.look", lambda url: next(answers))
     assert GlyphServer.find() is None
     assert next(answers, None) is None
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from playwright.sync_api import Page as BrowserPage
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
+
+_PATIENCE_MS = 120_000  # with a busy machine
 
 
 @dataclass(slots=True)
@@ -28,9 +30,11 @@ def opened(where: Path | str, width: int = 1280) -> Iterator[Opened]:
     assert program, "the tests of HTML pages need Chromium (scripts/test installs it): apt-get install chromium"
     url = where.as_uri() if isinstance(where, Path) else where
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=_PATIENCE_MS)
         try:
             page = browser.new_context(offline=isinstance(where, Path), viewport={"width": width, "height": 900}).new_page()
+            page.set_default_timeout(_PATIENCE_MS)
+            expect.set_options(timeout=_PATIENCE_MS)
             shown = Opened(page)
             page.on("request", lambda request: shown.requests.append(request.url))
             page.on("console", lambda message: shown.complaints.append(message.text))

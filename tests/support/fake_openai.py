@@ -129,11 +129,15 @@ def _chat_tokens(content: str) -> int:
     return 3 * content.count(page) + len(content.replace(page, ""))
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of many clients at once none has to knock again, however busy the machine
+
+
 @contextmanager
 def running(fake: Fake, port: int = 0) -> Iterator[Fake]:
     """Serve ``fake`` on a port of 127.0.0.1, by default a free one."""
     handler = type("BoundHandler", (Handler,), {"fake": fake})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server = _Server(("127.0.0.1", port), handler)
     server.daemon_threads = False  # so that closing waits for the requests under way
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -218,23 +222,28 @@ class Held:
     def __call__(self, handler: Handler, body: dict[str, Any]) -> None:
         handler.begin(self.deltas)
         self.waiting.release()
+        if self.hold(handler):
+            handler.write_event({"choices": [{"index": 0, "delta": {"content": "42"}, "finish_reason": "stop"}]})
+            handler.write_chunk(b"data: [DONE]\n\n")
+            handler.wfile.write(b"0\r\n\r\n")
+
+    def hold(self, handler: Handler) -> bool:
+        """Wait until release(), or until the client has gone away; whether it is still there."""
         handler.connection.settimeout(0.02)
         while not self._released.is_set():
             try:
                 if not handler.connection.recv(1, socket.MSG_PEEK):
-                    self.left.set()
-                    handler.close_connection = True
-                    return
+                    break
             except TimeoutError:
                 continue
             except ConnectionError:
-                self.left.set()
-                handler.close_connection = True
-                return
-        handler.connection.settimeout(handler.timeout)
-        handler.write_event({"choices": [{"index": 0, "delta": {"content": "42"}, "finish_reason": "stop"}]})
-        handler.write_chunk(b"data: [DONE]\n\n")
-        handler.wfile.write(b"0\r\n\r\n")
+                break
+        else:
+            handler.connection.settimeout(handler.timeout)
+            return True
+        self.left.set()
+        handler.close_connection = True
+        return False
 
     def release(self) -> None:
         """Let all requests end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -31,6 +32,13 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def kill_marked(mark: str) -> None:
+    """Kill them all; some may end by themselves when the first is gone."""
+    for process in marked(mark):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def wait_for(condition: Callable[[], bool], what: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -57,8 +65,7 @@ def command(*arguments: str | Path, state: Path, python: Path) -> Iterator[tuple
         # One that has ended may be seen for a moment until its parent has collected it.
         wait_for(lambda: not [left for left in marked(mark) if left.pid != os.getpid()], f"the end of {marked(mark)}", 60)
     finally:
-        for left in marked(mark):
-            left.kill()
+        kill_marked(mark)
         process.wait()
         for stream in (process.stdout, process.stderr):
             if stream is not None:

@@ -46,7 +46,7 @@ def s3_server() -> Iterator[str]:
         finally:
             _forget()
             process.stdin.close()
-            process.wait(30)
+            process.wait(60)
 
 
 def new_bucket() -> str:

@@ -117,7 +117,7 @@ class BenchClient:
             return ReadError(
                 f"The server at {self._base_url} said nothing for {self._timeout:g} s.", hint="Allow more with --read-timeout."
             )
-        gone = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) or not is_healthy(self._base_url)
+        gone = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) or not is_healthy(self._base_url, timeout=_CONNECT_TIMEOUT_S)
         if gone:
             return ServerUnreachableError(
                 f"The server at {self._base_url} is gone: {words}.",
