@@ -71,7 +71,7 @@ def test_sigterm_ends_a_cluster_of_its_own(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
     assert "Traceback" not in err
-    assert 5 <= len(rows(out)) < 400
+    assert 4 <= len(rows(out)) < 400  # what was seen of the fifth may not have been safe yet
 
 
 def test_parquet_in_and_out_by_url(standing_cluster: TwoNodes, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_ctrl_c_ends_it_and_a_node_dies_meanwhile(cluster: TwoNodes, tmp_path: P
         assert "still missing: run it again" in err
         assert "Traceback" not in err
         interrupted = written()
-        assert 5 <= interrupted < count
+        assert 4 <= interrupted < count  # what was seen of the fifth may not have been safe yet, and is then asked again
         fake.reply = held = EchoingFirst(80)
         with command(*asked, state=tmp_path / "state", python=tmp_path) as (process, _):
             wait_for(lambda: written() >= interrupted + 10, "ten more rows", WAIT_S)
