@@ -6,11 +6,13 @@ import signal
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How long an example takes is the machine's affair.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# How long an example takes is the machine's affair. The same examples every time: a change is judged by what it changes, not by what
+# chance finds that day. To look for more: pytest --hypothesis-profile=random
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=500)
+settings.register_profile("same", settings.get_profile("random"), derandomize=True, database=None, max_examples=100)
+settings.load_profile("same")
 
 # A shell without job control has what it starts in the background ignore Ctrl-C (``scripts/test &``), and all that is started from there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

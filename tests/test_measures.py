@@ -29,6 +29,7 @@ def test_no_document_costs_more_than_its_text() -> None:
 
 
 @pytest.mark.ocr
+@pytest.mark.timeout(1200)
 def test_wrong_identifiers_are_no_longer_given_as_right() -> None:
     found = measured("measure_exact.py", "--identifiers", "20", "--documents", "1", "--font-size", "6", "--seed", "3")
     rows = {row["way"]: row for row in found["ways"]}

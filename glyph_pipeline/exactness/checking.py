@@ -69,6 +69,15 @@ class SourceText:
         """The number of the page that a character is on; None without pages."""
         return self.pages[max(0, bisect_right(self._starts, offset) - 1)][1] if self.pages else None
 
+    @cached_property
+    def _string_starts(self) -> list[int]:
+        return [string.start for string in self.strings]
+
+    def has_around(self, start: int, end: int) -> bool:
+        """Whether ``text[start:end]`` is only a piece of an exact string."""
+        place = bisect_right(self._string_starts, start) - 1
+        return place >= 0 and self.strings[place].end >= end and self.strings[place].end - self.strings[place].start > end - start
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -88,15 +97,18 @@ def check_answer(answer: str, sources: Sequence[SourceText]) -> tuple[Check, ...
         return ()
     table = _Table(sources)
     checks: list[Check] = []
+    pieces: list[Check] = []
     rest: list[ExactString] = []
     for string in asked:
-        check = _found(string, sources, table)
-        checks += [check] if check is not None else []
+        check, piece = _found(string, sources, table)
+        checks += [check] if check is not None and not piece else []
+        pieces += [check] if check is not None and piece else []
         rest += [string] if check is None else []
     near = _nearest(rest, table)
     loose = _loose(answer, cited, checks, near, sources, table)
-    for string, check in zip(rest, near, strict=True):
-        covered = any(string.start < other.end and other.start < string.end for other in loose)
+    # A piece of a longer string may be all that the finder saw of it: of a UUID with a blank in it, say, the last group.
+    for check in [*pieces, *near]:
+        covered = any(check.start < other.end and other.start < check.end for other in loose)
         if check.status == "misread" or not covered:
             checks.append(check)
     return tuple(sorted([*checks, *loose], key=lambda check: check.start))
@@ -149,21 +161,23 @@ class _Table:
         return table
 
 
-def _found(string: ExactString, sources: Sequence[SourceText], table: _Table) -> Check | None:
+def _found(string: ExactString, sources: Sequence[SourceText], table: _Table) -> tuple[Check | None, bool]:
+    """The check of a string that is there, and whether it is there only as a piece of longer ones."""
     places = table.spelled.get(string.text)
     spelling = string.text
     if places is None:
         offsets = [(source, offset) for source in sources for offset in _occurrences(string, source.text)]
         if offsets:
             source, offset = offsets[0]
-            return Check(
+            check = Check(
                 *_head(string), "found", source.document, source.page_at(offset), offset, string.text, places=len(offsets), candidates=1
             )
+            return check, all(source.has_around(offset, offset + len(string.text)) for source, offset in offsets)
         known = table.same.get(same(string.text, string.kind))
         if known is None:
-            return None
+            return None, False
         spelling, places = known, table.spelled[known]
-    return _placed(string, "found", spelling, places, 1)
+    return _placed(string, "found", spelling, places, 1), False
 
 
 def _occurrences(string: ExactString, text: str) -> Iterator[int]:

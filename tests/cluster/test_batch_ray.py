@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.command import REPOSITORY, glyph_compress
 from tests.support.fake_openai import Fake, running
-from tests.support.processes import command, interrupt, wait_for
+from tests.support.processes import MARK, command, interrupt, kill_marked, wait_for
 from tests.support.ray_batches import TEXT, EchoingFirst, echo, question_of
 from tests.support.ray_cluster import TwoNodes
 
@@ -179,16 +180,21 @@ def test_options_that_contradict_each_other(tmp_path: Path) -> None:
     assert "No Ray cluster answers" in none.stderr
 
 
+@pytest.mark.timeout(900)
 def test_the_long_run_in_small(tmp_path: Path) -> None:
     """scripts/measure_cluster.py: a node killed after a third; it compares with the local engine's rows and judges itself."""
     script = REPOSITORY / "scripts" / "measure_cluster.py"
-    done = subprocess.run(
-        [sys.executable, script, "small", "--documents", "160", "--keep", tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, script, "small", "--documents", "160", "--keep", tmp_path],
+            env={**os.environ, MARK: str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=800,
+            check=False,
+        )
+    finally:
+        kill_marked(str(tmp_path))  # of one that is cut short a cluster would remain
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the second node is killed" in done.stdout
     assert "160 rows, 0 missing, 0 twice, 0 other than the local engine's" in done.stdout

@@ -27,6 +27,12 @@ def glyph_compress(
 ) -> subprocess.CompletedProcess[str]:
     """Run it to its end; standard output and error as text."""
     done = subprocess.run(
-        [COMMAND, *map(str, arguments)], input=stdin, capture_output=True, timeout=600, cwd=cwd, env=environment(state, **more), check=False
+        [COMMAND, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=1400,
+        cwd=cwd,
+        env=environment(state, **more),
+        check=False,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())

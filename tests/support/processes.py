@@ -63,7 +63,7 @@ def command(*arguments: str | Path, state: Path, python: Path) -> Iterator[tuple
     try:
         yield process, mark
         # One that has ended may be seen for a moment until its parent has collected it.
-        wait_for(lambda: not [left for left in marked(mark) if left.pid != os.getpid()], f"the end of {marked(mark)}", 60)
+        wait_for(lambda: not [left for left in marked(mark) if left.pid != os.getpid()], f"the end of {marked(mark)}", 120)
     finally:
         kill_marked(mark)
         process.wait()

@@ -34,7 +34,7 @@ def test_ctrl_c_while_the_server_starts(tiny_model: Path, vllm_python: Path, tmp
         # The server, and by then an engine of its own making.
         wait_for(lambda: len(marked(mark)) >= 4 or process.poll() is not None, "the start of vLLM's engine", START_SECONDS)
         interrupt(process)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert (process.returncode, out) == (130, ""), err
         assert "Interrupted." in err
         assert "Traceback" not in err
@@ -47,13 +47,13 @@ def test_ctrl_c_while_it_answers(endless_model: Path, vllm_python: Path, tmp_pat
         assert process.stderr.read(40).strip()  # the model is thinking aloud
         interrupt(process)
         err = text_of(process.stderr)
-        assert (process.wait(60), text_of(process.stdout)) == (130, "")
+        assert (process.wait(300), text_of(process.stdout)) == (130, "")
         assert "Traceback" not in err
 
 
 def test_a_model_folder_that_does_not_exist(vllm_python: Path, tmp_path: Path) -> None:
     with command(SAMPLE, "-q", "What is it?", "--model", tmp_path / "nothing", state=tmp_path, python=vllm_python) as (process, _):
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         assert (process.returncode, out) == (3, "")
         assert "doesn't exist" in err
         assert "Traceback" not in err
@@ -87,5 +87,5 @@ def test_serve_is_found_by_the_next_command_and_ends_with_ctrl_c(tiny_model: Pat
         assert marked(mark)
         assert len(list(state.glob("*.json"))) == 1
         interrupt(server)
-        assert server.wait(60) == 0
+        assert server.wait(300) == 0
     assert list(state.glob("*.json")) == []  # where it had been announced

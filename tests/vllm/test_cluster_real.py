@@ -45,7 +45,7 @@ def test_vllm_inside_the_cluster(tiny_model: Path, vllm_python: Path, tmp_path: 
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
     assert sorted(record["id"] for record in records) == sorted(f"item {n}" for n in range(6))
     assert {record["answer"] for record in records} == {script["answer"]}
-    wait_for(lambda: not left_by(mark), "the end of all processes of the engine", 60)
+    wait_for(lambda: not left_by(mark), "the end of all processes of the engine", 300)
 
 
 def test_engines_stand_where_gpus_are_and_one_machine_is_lost(tiny_model: Path, vllm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,12 +61,12 @@ def test_engines_stand_where_gpus_are_and_one_machine_is_lost(tiny_model: Path, 
             if len(results) == 6:
                 wait_for(lambda: len(servers_of(mark)) == 2, "the second engine", START_SECONDS)
                 cluster.kill()
-                wait_for(lambda: len(servers_of(mark)) == 1, "the end of the engine of the lost machine", 60)
+                wait_for(lambda: len(servers_of(mark)) == 1, "the end of the engine of the lost machine", 300)
     script = json.loads((tiny_model / "tiny_glyph.json").read_text("utf-8"))
     assert sorted(result.id for result in results) == sorted(f"item {n}" for n in range(24))
     assert {result.answer.text if result.answer else str(result.error) for result in results} == {script["answer"]}
     assert any("was lost" in notice for notice in told)
-    wait_for(lambda: not left_by(mark), "the end of all processes of all engines", 60)
+    wait_for(lambda: not left_by(mark), "the end of all processes of all engines", 300)
 
 
 def servers_of(mark: str) -> list[psutil.Process]:

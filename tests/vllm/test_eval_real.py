@@ -57,13 +57,13 @@ def test_ruler_with_a_server_of_its_own_that_is_not_started_again(tiny_model: Pa
     assert (row["score"], row["reader"], row["question"][:10]) == (0.5, str(tiny_model), "Read this.")
     # Nothing is missing: there is no vLLM here, and none is asked for.
     with command(*asked, state=tmp_path / "state", python=tmp_path / "no-vllm") as (process, _):
-        again, err = process.communicate(timeout=60)
+        again, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     assert again == out
     assert "Nothing is missing" in err
     # A flag of vLLM may change what it answers: that is another row, for which one would have to be started.
     with command(*asked, "--server-arg=--quantization=fp8", state=tmp_path / "state", python=tmp_path / "no-vllm") as (process, _):
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == ConfigError.exit_code, err
         assert "no-vllm" in err
     assert "Nothing is missing" not in err

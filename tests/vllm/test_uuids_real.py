@@ -152,7 +152,7 @@ def test_what_it_lost_is_sent_again_and_does_not_hurt_it(cached_server: GlyphSer
         ask(reader, pages, "Where?", "Where?")
     assert relay.statuses[sent:] == [400, 200, 200]
     assert relay.images()[sent:] == [[False, False], [True, True], [False, False]]
-    assert httpx.get(root(cached_server) + "/health", trust_env=False).status_code == 200
+    assert httpx.get(root(cached_server) + "/health", trust_env=False, timeout=60).status_code == 200
 
 
 def test_a_server_without_a_cache_is_told_once_and_then_sent_everything(tiny_server: GlyphServer, pages: list[Page]) -> None:
@@ -176,7 +176,7 @@ def test_a_restarted_server_is_mended(
         with launched(tiny_model, vllm_python, tmp_path / "vllm.log") as restarted:
             relay.target = root(restarted)
             after = ask(naming(relay.url, restarted, uuid_folder=sent), pages, "Where?", "Where?")
-            assert httpx.get(root(restarted) + "/health", trust_env=False).status_code == 200
+            assert httpx.get(root(restarted) + "/health", trust_env=False, timeout=60).status_code == 200
     assert after == [before, before]
     assert relay.statuses == [200, 400, 200, 200]
     assert relay.images() == [[True, True], [False, False], [True, True], [False, False]]
