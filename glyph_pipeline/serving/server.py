@@ -148,17 +148,23 @@ class GlyphServer:
         API key or because it says nothing: the user has started it to be read with, and would not expect another reader.
         """
         for record in registry.running_servers():
-            if look(record.base_url) is Health.SICK:  # a silent one may only be busy
+            health = look(record.base_url)  # a silent one may only be busy
+            if health is Health.SICK or (health is Health.SILENT and model not in (None, record.model)):
                 continue
             try:
                 info = probe(record.base_url, api_key=api_key)
                 served = info.require(model)
             except WrongModelError:
                 continue
-            except ServerUnreachableError:
-                if look(record.base_url) is not Health.SICK:
-                    raise
-                continue  # it ended just now
+            except ServerUnreachableError as error:
+                health = look(record.base_url)
+                if health is Health.SICK:
+                    continue  # it ended just now
+                if health is Health.SILENT:
+                    error.hint = (
+                        f"It was started here (process {record.pid}) and may be busy: ask again later, end it, or name another server."
+                    )
+                raise
             log_path = Path(record.log_path) if record.log_path else None
             return cls(info, served.id, api_key=api_key, pid=record.pid, log_path=log_path)
         return None

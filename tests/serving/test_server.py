@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import psutil
 import pytest
 
 from glyph_pipeline.errors import ConfigError, MissingExtraError, ServerStartError, ServerUnreachableError, WrongModelError
-from glyph_pipeline.serving import GlyphServer, VLLMInstallation, registry
+from glyph_pipeline.serving import GlyphServer, VLLMInstallation, health, registry
 from glyph_pipeline.serving.health import Health
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,6 +165,18 @@ def test_a_server_that_ends_while_it_is_asked_is_passed_over(monkeypatch: pytest
     monkeypatch.setattr("glyph_pipeline.serving.server.look", lambda url: next(answers))
     assert GlyphServer.find() is None
     assert next(answers, None) is None
+
+
+def test_a_server_that_says_nothing_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may only be busy with images; another reader in its place would be a surprise."""
+    for name in ("look", "probe"):
+        monkeypatch.setattr(f"glyph_pipeline.serving.server.{name}", functools.partial(getattr(health, name), timeout=0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        registry.remember(registry.ServerRecord.of(os.getpid(), base_url=url, model="m", profile="cpu", log_path=None))
+        with pytest.raises(ServerUnreachableError, match=rf"did not answer within 0\.2 seconds\..*process {os.getpid()}\) and may be busy"):
+            GlyphServer.find()
+        assert GlyphServer.find("another") is None
 
 
 LAUNCHER = """
