@@ -8,23 +8,19 @@ import io
 import logging
 import os
 import secrets
-import shutil
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TextIO
 
 from glyph_pipeline.background import cores
+from glyph_pipeline.cluster.ownfolder import own_folder
 from glyph_pipeline.errors import ClusterError, MissingExtraError, UsageError
 from glyph_pipeline.serving.signals import exit_on_sigterm, kept_sigterm
 
-# Where a socket's path has to fit into 107 bytes, of which Ray needs about 70.
-_LONGEST_FOLDER = 34
 # Processes that Ray keeps beyond two a core. By default it keeps one a core and ends others as soon as they are idle, such as those that
 # load input while one draws; starting one takes seconds, in which those that wait for it become idle.
 _SPARE = 6
@@ -98,8 +94,7 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
     with contextlib.ExitStack() as stack:
         stack.enter_context(_addresses(ray, own=address is None))
         if address is None:
-            folder = _short_folder()
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder = stack.enter_context(own_folder())
             # Below a folder of this user's alone, since Ray opens what it is given to everybody.
             options |= {"address": "local", "num_cpus": num_cpus, "include_dashboard": False, "_temp_dir": f"{folder}/r"}
             # Ray has its processes stand back for all others (nice 15): on a busy machine, next to nothing would be drawn.
@@ -248,10 +243,3 @@ class _WithoutRay:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _short_folder() -> str:
-    """A folder of this user's alone for the sockets, logs and spilled pages of a cluster of our own."""
-    usual = tempfile.gettempdir()
-    place = usual if len(usual) <= _LONGEST_FOLDER else "/tmp" if Path("/tmp").is_dir() else usual
-    return tempfile.mkdtemp(prefix="glyph-ray-", dir=place)
