@@ -107,12 +107,13 @@ def _connected(ray: ModuleType, address: str | None, num_cpus: int | None) -> It
         try:
             with contextlib.nullcontext() if debugging else _without_stderr(), kept_sigterm():
                 ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, ray.exceptions.RayError) as e:
+        except Exception as e:  # of all kinds; a machine so busy that Ray's processes need half a minute is told of by a bare one
             first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
             if address is not None:
                 raise _no_answer(address, first) from e
             raise ClusterError(
-                f"No Ray cluster could be started on this machine: {first}", hint="GLYPH_DEBUG=1 shows what Ray says."
+                f"No Ray cluster could be started on this machine: {first}",
+                hint="Is the machine very busy, or out of memory? GLYPH_DEBUG=1 shows what Ray says.",
             ) from e
         stack.callback(_leave, ray)
         stack.enter_context(exit_on_sigterm())

@@ -139,6 +139,17 @@ def test_addresses_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--address auto" in str(told.value)
 
 
+def test_a_machine_too_busy_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ClusterError, match=r"No Ray cluster could be started on this machine: .*timed out.*very busy"), session(num_cpus=1):
+        pass
+
+
 def test_what_listens_is_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """A web server, and what says nothing: Ray itself would try for minutes, without a word."""
     with (

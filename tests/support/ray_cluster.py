@@ -57,7 +57,13 @@ def two_nodes(cores: int = 1, gpus: int = 0) -> Iterator[TwoNodes]:
 
         node = {**NODE, "num_cpus": cores, "num_gpus": gpus}
         head = {**node, "include_dashboard": False, "_system_config": SETTINGS}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        for tries_left in (2, 1, 0):
+            try:
+                cluster = Cluster(initialize_head=True, head_node_args=head)
+                break
+            except Exception as e:  # Ray gives its processes half a minute to start, which is not enough on a very busy machine
+                if "timed out during startup" not in str(e) or not tries_left:
+                    raise
         try:
             yield TwoNodes(cluster, cluster.add_node(**node))
         finally:
