@@ -1,5 +1,5 @@
-"""The folder of a cluster of our own: for this user alone, under a short path, removed at the end or, if its owner was killed, by the next one
-who needs such a folder. Knows no Ray."""
+"""The folder of a cluster of our own: for this user alone, under a short path, removed at the end, or by the next owner of such a folder if
+its own was killed. Knows no Ray."""
 
 from __future__ import annotations
 
