@@ -24,12 +24,12 @@ def own_folder() -> Iterator[Path]:
     place = _place()
     _remove_abandoned(place)
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place))
+    folder = place / unfinished.name.replace(_UNFINISHED, _PREFIX, 1)
     lock = FileLock(unfinished / _LOCK, thread_local=False)
-    with suppress(NotImplementedError):  # a file system without locks: nobody will take it for abandoned there
-        lock.acquire()
-    folder = place / unfinished.name.replace(_UNFINISHED, _PREFIX, 1)  # seen by others only now, when its lock is held
     try:
-        unfinished.rename(folder)
+        with suppress(NotImplementedError):  # a file system without locks: nobody will take it for abandoned there
+            lock.acquire()
+        unfinished.rename(folder)  # seen by others only now, when its lock is held
         yield folder
     finally:
         for path in (folder, unfinished):

@@ -101,9 +101,10 @@ def check_answer(answer: str, sources: Sequence[SourceText]) -> tuple[Check, ...
     rest: list[ExactString] = []
     for string in asked:
         check, piece = _found(string, sources, table)
-        checks += [check] if check is not None and not piece else []
-        pieces += [check] if check is not None and piece else []
-        rest += [string] if check is None else []
+        if check is None:
+            rest.append(string)
+        else:
+            (pieces if piece else checks).append(check)
     near = _nearest(rest, table)
     loose = _loose(answer, cited, checks, near, sources, table)
     # A piece of a longer string may be all that the finder saw of it: of a UUID with a blank in it, say, the last group.

@@ -64,13 +64,16 @@ def test_langchain(pipeline: GlyphPipeline, says: str) -> None:
 
     async def in_a_loop() -> tuple[str, list[str], str]:
         async with pipeline:
-            pieces = [piece async for piece in chain.astream(QUESTION)]
+            for _ in range(5):  # what vLLM's engine says while its API server is busy comes together, of a short answer perhaps all
+                pieces = [piece async for piece in chain.astream(QUESTION)]
+                if len(pieces) > 1:
+                    break
             (document,) = await langchain.GlyphDocumentCompressor(pipeline).acompress_documents(found, QUESTION)
             return (await chain.ainvoke(QUESTION)).text, pieces, document.page_content
 
     text, pieces, compressed = asyncio.run(in_a_loop())
     assert text == "".join(pieces) == compressed == says
-    assert pieces  # how many is vLLM's affair: what its engine says while the API server is busy comes together
+    assert len(pieces) > 1
 
 
 def test_pages_as_message_content_of_another_client(tiny_server: GlyphServer, says: str) -> None:

@@ -58,7 +58,7 @@ def test_several_documents_streamed(tiny_server: GlyphServer, tiny_model: Path) 
     assert isinstance(answer, Answer)
     assert_answered(answer, tiny_model)
     reasoning = [event.text for event in events if isinstance(event, ReasoningDelta)]
-    assert reasoning  # in how many pieces is vLLM's affair: what its engine says while the API server is busy comes together
+    assert len(reasoning) > 5
     assert "".join(reasoning).strip() == answer.reasoning
     assert "".join(event.text for event in events if isinstance(event, AnswerDelta)).strip() == answer.text
     assert answer.windows[0].predicted_prompt_tokens == answer.usage.prompt_tokens
